@@ -1,0 +1,164 @@
+"""Every bound of the system, with its unit in its name and the reason for its value.
+
+A value that a user may change has its default here and its field in `settings.py`.
+Relations between bounds are asserted at the end.
+"""
+
+from __future__ import annotations
+
+from headrace.model.errors import invariant
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# --- jobs
+PAYLOAD_BYTES_DEFAULT = 1 * MIB
+PAYLOAD_BYTES_MAX = 4 * MIB
+"""Hard limit: a job must fit a commit with room for what surrounds it."""
+RESULT_BYTES_MAX = 1 * MIB
+ERROR_BYTES_MAX = 16 * KIB
+"""One error as kept: type, message and traceback together."""
+TRACEBACK_BYTES_MAX = 4 * KIB
+"""Cut in the middle: both the entry and the place of the fault are kept."""
+ERROR_MESSAGE_BYTES_MAX = 2 * KIB
+ERRORS_FIRST_KEPT = 9
+ERRORS_LAST_KEPT = 9
+ERRORS_BYTES_MAX = 32 * KIB
+"""All errors of one job together."""
+JOB_LOG_LINES_MAX = 200
+JOB_LOG_LINE_BYTES_MAX = 1 * KIB
+PROGRESS_BYTES_MAX = 4 * KIB
+PROGRESS_INTERVAL_MS = 500
+"""Latest wins, at most two a second a job."""
+TAGS_MAX = 16
+TAG_BYTES_MAX = 64
+HEADERS_BYTES_MAX = 4 * KIB
+HISTORY_ENTRIES_MAX = 64
+KEY_BYTES_MAX = 256
+MEDIA_TYPE_BYTES_MAX = 128
+NAME_BYTES_MAX = 128
+"""Queues and kinds."""
+PRIORITY_MAX = 255
+PRIORITY_DEFAULT = 100
+SNOOZES_MAX = 1_000
+"""Releases of a started job: a job that only ever snoozes must show itself."""
+RESERVED_RETURNS_MAX = 10
+"""Leases that ended before their job started; then it is dead as `never_started`."""
+CRASH_MAX = 3
+TIMEOUT_MS_MAX = 30 * 24 * 3600 * 1000
+DELAY_MS_MAX = 10 * 366 * 24 * 3600 * 1000
+
+# --- retries
+ATTEMPT_MAX_DEFAULT = 8
+ATTEMPT_MAX_LIMIT = 1_000
+BACKOFF_BASE_MS_DEFAULT = 2_000
+BACKOFF_CAP_MS_DEFAULT = 3_600_000
+BACKOFF_LIST_MAX = 64
+
+# --- calls
+JOBS_PER_CALL_MAX = 10_000
+CALL_BYTES_MAX = 8 * MIB
+CLAIM_JOBS_MAX = 1_024
+"""Jobs of one claim record; a session with more credit is served in several."""
+PAGE_ROWS_MAX = 1_000
+PAGE_ROWS_DEFAULT = 100
+PAGE_SCAN_ROWS_MAX = 10_000
+"""Rows that one read may look at in a turn; the cursor goes on from there."""
+STEP_JOBS_MAX = 1_000
+"""Jobs that purge, expiry, promotion and pruning touch in one turn."""
+WAIT_MS_MAX = 60 * 60 * 1000
+
+# --- keys
+KEY_WINDOW_MS_DEFAULT = 24 * 3600 * 1000
+KEY_WINDOW_MS_MAX = 7 * 24 * 3600 * 1000
+KEYS_MAX = 10_000_000
+
+# --- queues and node
+QUEUES_MAX = 10_000
+KINDS_PER_SESSION_MAX = 1_000
+QUEUES_PER_SESSION_MAX = 1_000
+SPECS_MAX = 100_000
+"""Distinct (queue, kind, media type, policy, timeout) of live jobs."""
+JOBS_MAX_DEFAULT = 20_000_000
+PAYLOAD_MEMORY_BYTES_DEFAULT = 4 * 1024 * MIB
+"""Payload bytes of live jobs; beyond it enqueue is refused with `memory_full`."""
+
+# --- finished jobs
+SUCCEEDED_AGE_MS = 24 * 3600 * 1000
+SUCCEEDED_COUNT = 10_000
+SUCCEEDED_BYTES = 64 * MIB
+DEAD_AGE_MS = 30 * 24 * 3600 * 1000
+DEAD_COUNT = 100_000
+DEAD_BYTES = 256 * MIB
+FINISHED_NODE_BYTES = 512 * MIB
+REMEMBER_MS = 120_000
+"""An id is known this long after its job ended, whatever retention says."""
+REPEAT_MS = 60_000
+"""SDKs stop repeating a call after this; must stay below `REMEMBER_MS`."""
+
+# --- leases
+LEASE_MS_DEFAULT = 30_000
+LEASE_MS_MIN = 1_000
+LEASE_MS_MAX = 24 * 3600 * 1000
+HEARTBEATS_PER_LEASE = 3
+STARTED_LOG_AFTER_MS = 100
+"""A job still running after this has its start written to the log."""
+RECALL_AFTER_MS = 1_000
+TIMEOUT_GRACE_MS = 10_000
+"""The server's back-stop ends a job this long after its own timeout."""
+SESSION_CREDIT_MAX = 10_000
+SESSIONS_MAX = 20_000
+
+# --- commits and the log
+COMMIT_BYTES_MAX = 8 * MIB
+"""A commit is sealed at the first command that reaches it; see COMMIT_BODY_BYTES_MAX."""
+COMMIT_COMMANDS_MAX = 4_096
+COMMIT_BODY_BYTES_MAX = 2 * CALL_BYTES_MAX + COMMIT_BYTES_MAX
+"""A command is never split: the largest commit is one just under the seal plus one call."""
+RECORD_BYTES_MAX = 2 * CALL_BYTES_MAX
+SEGMENT_BYTES_DEFAULT = 16 * MIB
+SEGMENT_BYTES_MIN = 1 * MIB
+SNAPSHOT_BLOCK_BYTES_MAX = 8 * MIB
+"""Blocks aim at SNAPSHOT_BLOCK_BYTES; one row (a job with all its errors) may exceed that."""
+SNAPSHOT_BLOCK_BYTES = 256 * KIB
+SNAPSHOTS_KEPT = 2
+SNAPSHOT_WAL_BYTES_MIN = 256 * MIB
+SNAPSHOT_AGE_MS_MAX = 3_600_000
+DISK_RESERVE_BYTES = 64 * MIB
+"""Below segment room and this, new jobs are refused, acks still taken."""
+PENDING_BYTES_MAX = 32 * MIB
+PENDING_COMMANDS_MAX = 50_000
+ASYNC_WINDOW_MS_MAX = 100
+WALL_SLEW_MS_MAX = 60_000
+CLOCK_BACKWARD_MS_MAX = 24 * 3600 * 1000
+
+# --- wire
+FRAME_BYTES_MAX = 8 * MIB + 64 * KIB
+"""A call of CALL_BYTES_MAX and its envelope."""
+HELLO_BYTES_MAX = 64 * KIB
+HANDSHAKE_MS_MAX = 5_000
+CONNECTIONS_MAX = 12_000
+IN_FLIGHT_PER_CONNECTION_MAX = 65_536
+WRITE_BUFFER_BYTES_MAX = 16 * MIB
+"""A peer that lets more pile up is not read from until it drains."""
+SLOW_READER_MS_MAX = 60_000
+"""A peer that drains nothing for this long is disconnected."""
+LISTEN_BACKLOG = 4_096
+TOKEN_BYTES_MAX = 512
+
+# --- client and worker
+CONNECT_MS = 5_000
+BACKOFF_RECONNECT_MS_MAX = 2_000
+PREFETCH_JOBS_MAX = 1_024
+PREFETCH_BYTES_MAX = 8 * MIB
+CONCURRENCY_DEFAULT = 100
+CONCURRENCY_MAX = 8_000
+DRAIN_MS_DEFAULT = 30_000
+KILL_AFTER_MS = 5_000
+TAKEOVER_MS = 1_000
+OWNER_UNRESPONSIVE_MS = 5_000
+
+invariant(REPEAT_MS * 2 <= REMEMBER_MS, "an id outlives every repeat of its call")
+invariant(PAYLOAD_BYTES_MAX + MIB < COMMIT_BYTES_MAX, "a job with all its fields fits a commit")
+invariant(CALL_BYTES_MAX < FRAME_BYTES_MAX, "a call of full size fits a frame")
+invariant(ERROR_BYTES_MAX < ERRORS_BYTES_MAX, "one error fits the room for all")

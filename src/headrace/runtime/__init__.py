@@ -1,0 +1,1 @@
+"""The loop that joins engine, log and codec: the node, and the seam to the machine."""
