@@ -1,0 +1,1 @@
+"""Bytes to values and back: records, snapshot rows, wire messages, and their versions. Pure."""
