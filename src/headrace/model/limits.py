@@ -131,6 +131,8 @@ PENDING_COMMANDS_MAX = 50_000
 ASYNC_WINDOW_MS_MAX = 100
 WALL_SLEW_MS_MAX = 60_000
 CLOCK_BACKWARD_MS_MAX = 24 * 3600 * 1000
+GIVE_WAY_US = 30
+"""What a busy loop waits at the end of a turn for the I/O thread to get the interpreter."""
 
 # --- wire
 FRAME_BYTES_MAX = 8 * MIB + 64 * KIB

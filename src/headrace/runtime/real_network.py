@@ -33,18 +33,14 @@ Factory = Callable[[], asyncio.BaseProtocol]
 class RealNetwork:
     async def listen_tcp(self, host: str, port: int, factory: Factory) -> TcpServer:
         loop = asyncio.get_running_loop()
-        return TcpServer(
-            await loop.create_server(factory, host, port, backlog=LISTEN_BACKLOG)
-        )
+        return TcpServer(await loop.create_server(factory, host, port, backlog=LISTEN_BACKLOG))
 
     async def listen_unix(self, path: str, factory: Factory) -> UnixServer:
         listener = _bind_unix(path)
         try:
             inode = os.stat(path).st_ino
             loop = asyncio.get_running_loop()
-            server = await loop.create_unix_server(
-                factory, sock=listener, backlog=LISTEN_BACKLOG
-            )
+            server = await loop.create_unix_server(factory, sock=listener, backlog=LISTEN_BACKLOG)
         except BaseException:
             listener.close()
             raise
@@ -63,8 +59,7 @@ class TcpServer:
     def __init__(self, server: asyncio.AbstractServer) -> None:
         self._server = server
         self._addresses = [
-            _shown(listener.getsockname())
-            for listener in getattr(server, "sockets", ())
+            _shown(listener.getsockname()) for listener in getattr(server, "sockets", ())
         ]
 
     def addresses(self) -> list[str]:

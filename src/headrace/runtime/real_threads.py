@@ -6,7 +6,7 @@ by several switch intervals, although the disk needs 0.2 ms. Two rules cure it:
 
 - `submit` waits until the thread has *taken* the call: the loop blocks on a lock, so the
   thread runs at once and gives the interpreter back when it enters the system call;
-- `give_way`, called at the end of each turn, blocks for at most `GIVE_WAY_S`: a thread
+- `give_way`, called at the end of each turn, blocks for at most `GIVE_WAY_US`: a thread
   that came back from its system call gets the interpreter within one turn.
 
 Argument for "done exactly once": the thread releases `_ended` once per call, and whoever
@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from headrace.model.errors import invariant
-from headrace.model.limits import GIVE_WAY_S
+from headrace.model.limits import GIVE_WAY_US
 
 T = TypeVar("T")
 Done = Callable[[Any, BaseException | None], None]
@@ -72,7 +72,7 @@ class RealIoThread:
         self._offer(call)
 
     def give_way(self) -> None:
-        if self._done is not None and self._ended.acquire(timeout=GIVE_WAY_S):
+        if self._done is not None and self._ended.acquire(timeout=GIVE_WAY_US / 1e6):
             self._deliver()
 
     def close(self) -> None:
