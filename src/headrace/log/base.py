@@ -45,7 +45,7 @@ class Commit(msgspec.Struct, frozen=True):
     """Log time when it was sealed."""
 
     body: bytes
-    """The records, encoded; at most `COMMIT_BYTES_MAX`."""
+    """The records, encoded; at most `COMMIT_BODY_BYTES_MAX`. Opaque to every log."""
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True):
@@ -69,10 +69,12 @@ class Snapshot(Protocol):
 class SnapshotWriter(Protocol):
     """A snapshot on its way. A crash before `publish` has returned leaves nothing visible."""
 
-    def write(self, block: bytes) -> None:
-        """Append one block of at most `SNAPSHOT_BLOCK_BYTES_MAX`, paced so that commits stay fast.
+    def write(self, block: bytes) -> bool:
+        """Append one block of at most `SNAPSHOT_BLOCK_BYTES_MAX`.
 
-        The one call that may run on another thread, beside `append`.
+        True asks the caller to pause for `SNAPSHOT_PAUSE_MS` before the next block, so
+        that commits stay fast: a log has no timers of its own. The one call that may run
+        on another thread, beside `append`. Raises: `Refused` (the disk is full).
         """
 
     def publish(self) -> SnapshotInfo:
@@ -97,6 +99,12 @@ class LogInfo(msgspec.Struct, frozen=True):
     dropped_bytes: int
     """Bytes of a torn tail that recovery set aside (0 nearly always)."""
 
+    first_index: int = 1
+    """The lowest index that `tail` can start from."""
+
+    last_index: int = 0
+    """The last durable index; 0 when there is none."""
+
 
 class Capabilities(msgspec.Struct, frozen=True):
     durable: bool
@@ -111,7 +119,7 @@ class Probe(msgspec.Struct, frozen=True):
 
     ok: bool
     message: str
-    """What is wrong and what to set; `` when ok."""
+    """What is wrong and what to set; `` when nothing is worth saying."""
 
     sync_p50_ms: float
     sync_p99_ms: float
@@ -182,6 +190,18 @@ class Log(Protocol):
 
     def wal_bytes(self) -> int:
         """Bytes of commits written since the newest snapshot: when to take the next."""
+
+    def room(self) -> int:
+        """Bytes that commits may still take before new jobs must be refused (<= 0: refuse now).
+
+        Below it lies what acks, a snapshot and two segments need.
+        """
+
+    def idle(self) -> None:
+        """Nothing waits for the disk: work that may be done at leisure has been done.
+
+        The runtime calls it when the last commit of a burst is durable.
+        """
 
     def probe(self) -> Probe:
         """Whether acknowledged appends survive here; measured, and changes nothing."""
