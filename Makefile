@@ -1,0 +1,46 @@
+# Works on a fresh clone with python3 (3.11 or newer) and make.
+#   make run                     a server, a worker and real jobs; DIR=path, ONCE=1
+#   make test                    lint and every test but the long ones, under 5 minutes
+#   make test-long               the tests marked `long`
+#   make test-all                the tests on every Python 3.11-3.14 that is installed
+#   make lint  make bench  make clean
+
+SHELL := /bin/bash
+BIN := .venv/bin
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+export DIR ONCE
+
+.PHONY: run test test-long test-all lint bench clean
+
+.venv/.installed: pyproject.toml tools/make_venv.sh
+	@tools/make_venv.sh .venv
+
+run: .venv/.installed
+	@$(BIN)/python examples/demo/run.py
+
+test: lint
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+test-long: .venv/.installed
+	$(BIN)/python -m pytest -q -m long --timeout 3600 $(PYTEST_ARGS)
+
+test-all:
+	@tools/test_all.sh $(PYTEST_ARGS)
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/tidy.py
+
+bench: .venv/.installed
+	$(BIN)/headrace bench $(BENCH_ARGS)
+
+# Keeps ./data and the environments.
+clean:
+	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	    .import_linter_cache
+	find src tests tools examples benchmarks -name __pycache__ -type d -prune \
+	    -exec rm -rf {} + 2>/dev/null || true

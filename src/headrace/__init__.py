@@ -1,0 +1,1 @@
+"""headrace: durable background jobs from one process and one directory."""
