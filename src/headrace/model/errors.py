@@ -8,6 +8,7 @@ it unchanged), `Unavailable` (try again later; carries `retry_after_ms`), and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -303,6 +304,17 @@ class CurrentDamaged(StopError):
     """`meta/CURRENT` cannot be read; `headrace repair` can rebuild it."""
 
     stop_code = "E-CURRENT"
+
+
+# --- the configuration is at fault (never on the wire)
+
+
+class BadSettings(HeadraceError):
+    """The configuration cannot be used; `faults` names all that is wrong, a sentence each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
 
 
 # --- bugs
