@@ -27,6 +27,8 @@ class HeadraceError(Exception):
         self.hint = hint
         self.retry_after_ms = retry_after_ms
         self.details = details
+        self.index = 0
+        """Last index of the log that this refusal observed; set by the node."""
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()

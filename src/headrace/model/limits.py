@@ -108,6 +108,14 @@ TIMEOUT_GRACE_MS = 10_000
 """The server's back-stop ends a job this long after its own timeout."""
 SESSION_CREDIT_MAX = 10_000
 SESSIONS_MAX = 20_000
+DEADLINE_STEP_MS = 100
+"""Leases and timeouts end within this after their deadline; also how often a busy node looks."""
+DEADLINE_RECHECK_MS = 60_000
+"""A job with a longer timeout is looked at this often, so that ended jobs leave the books."""
+STALLED_LAG_MS = 2_000
+"""A worker whose loop has not moved for so long is shown as stalled."""
+RECALL_JOBS_MAX = 256
+"""Jobs asked back from busy workers at a time."""
 
 # --- commits and the log
 COMMIT_BYTES_MAX = 8 * MIB
@@ -139,6 +147,23 @@ PENDING_COMMANDS_MAX = 50_000
 ASYNC_WINDOW_MS_MAX = 100
 WALL_SLEW_MS_MAX = 60_000
 CLOCK_BACKWARD_MS_MAX = 24 * 3600 * 1000
+LOG_STALL_MS = 500
+"""While one append takes longer, no lease and no timeout runs; below the shortest lease."""
+PENDING_RESERVE_PERCENT = 50
+"""Room beyond PENDING_* that acks and other ends of work have to themselves."""
+REFUSED_RETRY_MS = 200
+"""After this the log is asked again to take a commit that it refused."""
+DISK_CHECK_MS = 1_000
+SNAPSHOT_SLICE_US = 1_000
+"""Longest that a snapshot holds up the loop at a time."""
+SNAPSHOT_PAUSE_MS = 2
+SNAPSHOT_BLOCKS_AHEAD = 4
+"""Blocks that may wait for the disk; then the walk waits too."""
+SNAPSHOT_RETRY_MS = 60_000
+MAINTAIN_WAIT_MS_MAX = 60_000
+"""The loop's timers stand still while the machine sleeps; log time does not."""
+CLOCK_SLEW_PERCENT = 10
+"""By how much log time may run faster or slower than time to meet the wall clock."""
 GIVE_WAY_US = 30
 """What a busy loop waits at the end of a turn for the I/O thread to get the interpreter."""
 
@@ -155,6 +180,16 @@ SLOW_READER_MS_MAX = 60_000
 """A peer that drains nothing for this long is disconnected."""
 LISTEN_BACKLOG = 4_096
 TOKEN_BYTES_MAX = 512
+READ_BUFFER_BYTES = 256 * KIB
+"""One for all connections of a loop: what a read brings is used up before the next."""
+WRITE_CHUNK_BYTES = 64 * KIB
+"""Frames collect in chunks of this size; a larger one is handed to the socket by itself."""
+PUSH_BYTES = 1 * MIB
+"""A push with more payload than this is sent as several frames."""
+PING_AFTER_MS = 15_000
+"""A connection on which nothing came for so long is asked for a sign of life."""
+SILENCE_MS_MAX = 45_000
+"""A peer of which nothing came for so long is gone; both ends count alone."""
 
 # --- client and worker
 CONNECT_MS = 5_000
@@ -172,3 +207,4 @@ invariant(REPEAT_MS * 2 <= REMEMBER_MS, "an id outlives every repeat of its call
 invariant(PAYLOAD_BYTES_MAX + MIB < COMMIT_BYTES_MAX, "a job with all its fields fits a commit")
 invariant(CALL_BYTES_MAX < FRAME_BYTES_MAX, "a call of full size fits a frame")
 invariant(ERROR_BYTES_MAX < ERRORS_BYTES_MAX, "one error fits the room for all")
+invariant(LOG_STALL_MS < LEASE_MS_MIN, "a stall is seen before a lease can end in it")
