@@ -156,7 +156,10 @@ REFUSED_RETRY_MS = 200
 DISK_CHECK_MS = 1_000
 SNAPSHOT_SLICE_US = 1_000
 """Longest that a snapshot holds up the loop at a time."""
-SNAPSHOT_PAUSE_MS = 2
+SNAPSHOT_SLICE_PAUSE_MS = 2
+"""Between two slices: a snapshot takes at most a third of the loop."""
+LOG_IDLE_MS = 50
+"""After so long without a commit the log may do what it has put off."""
 SNAPSHOT_BLOCKS_AHEAD = 4
 """Blocks that may wait for the disk; then the walk waits too."""
 SNAPSHOT_RETRY_MS = 60_000
