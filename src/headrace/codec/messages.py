@@ -88,6 +88,8 @@ _DECODERS = {no: msgspec.msgpack.Decoder(kind) for no, kind in MESSAGES.items()}
 _ENCODER = msgspec.msgpack.Encoder()
 
 encode_body = _ENCODER.encode
+encode_into = _ENCODER.encode_into
+"""`encode_into(message, buffer, -1)` puts its body at the end of a bytearray."""
 
 
 def decode_body(type_number: int, body: bytes | memoryview) -> Any:
@@ -104,6 +106,6 @@ def decode_body(type_number: int, body: bytes | memoryview) -> Any:
         )
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         name = MESSAGES[type_number].__name__
         raise BadRequest(f"The body of {name} is not well formed: {error}.") from error

@@ -340,6 +340,6 @@ def codes() -> dict[str, type[HeadraceError]]:
     while waiting:
         error = waiting.pop(0)
         if "code" in error.__dict__ and error not in (ClientError, Unavailable):
-            found[error.code] = error
+            found.setdefault(error.code, error)
         waiting.extend(error.__subclasses__())
     return found

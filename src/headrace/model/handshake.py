@@ -9,6 +9,8 @@ import msgspec
 PROTOCOL_VERSION = 1
 """Raised when a peer of the version before could misread us. Both ends speak N and N-1."""
 PROTOCOL_VERSION_MIN = 1
+SOFTWARE_VERSION = "0.1.0"
+"""Of this program, as both ends show it; decides nothing."""
 
 SESSION_NONE = 0
 SESSION_ATTACH = 1

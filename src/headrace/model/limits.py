@@ -193,6 +193,10 @@ PING_AFTER_MS = 15_000
 """A connection on which nothing came for so long is asked for a sign of life."""
 SILENCE_MS_MAX = 45_000
 """A peer of which nothing came for so long is gone; both ends count alone."""
+PORT_DEFAULT = 7431
+CLIENT_WRITE_BUFFER_BYTES = 4 * MIB
+"""Calls beyond it stay with the client until the socket has taken what is there."""
+BACKOFF_RECONNECT_MS_MIN = 10
 
 # --- client and worker
 CONNECT_MS = 5_000
