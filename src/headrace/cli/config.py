@@ -127,7 +127,7 @@ def _from_file(path: str | None, directory: str, problems: list[str]) -> dict[st
         problems.append(f"{path}: {error}.")
         return {}
     source = path if asked_for else FILE_NAME
-    given = {}
+    given: dict[str, Given] = {}
     for section, values in content.items():
         if section not in sections():
             problems.append(f"{source}: {_unknown(section, sections())}")

@@ -209,6 +209,17 @@ DRAIN_MS_DEFAULT = 30_000
 KILL_AFTER_MS = 5_000
 TAKEOVER_MS = 1_000
 OWNER_UNRESPONSIVE_MS = 5_000
+BULK_JOBS = 1_000
+"""Jobs of one chunk of a bulk enqueue: a turn stays short, a commit worth its fsync."""
+BULK_CALLS_MAX = 4
+"""Chunks in flight at a time."""
+RESULT_WAIT_MS = 30_000
+"""A wait for a result is asked again after this; within the time a call may be repeated."""
+WORKER_YIELD_JOBS = 64
+"""Jobs that a runner finishes before the loop gets its turn."""
+WORKER_YIELD_US = 1_000
+LOG_VALUE_CHARACTERS_MAX = 2_048
+"""Of one field of a log line: a stack trace fits, a payload that slipped in does not."""
 
 invariant(REPEAT_MS * 2 <= REMEMBER_MS, "an id outlives every repeat of its call")
 invariant(PAYLOAD_BYTES_MAX + MIB < COMMIT_BYTES_MAX, "a job with all its fields fits a commit")
