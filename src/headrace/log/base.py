@@ -15,7 +15,24 @@ from typing import Protocol
 
 import msgspec
 
+from headrace.model.env import Clock, Disk, Entropy, Host
 from headrace.model.errors import HeadraceError
+
+
+class LogEnv(Protocol):
+    """The parts of an `Env` that a log takes: neither threads nor sockets."""
+
+    @property
+    def disk(self) -> Disk: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def entropy(self) -> Entropy: ...
+
+    @property
+    def host(self) -> Host: ...
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True):
@@ -78,7 +95,10 @@ class SnapshotWriter(Protocol):
         """
 
     def publish(self) -> SnapshotInfo:
-        """A later `recover` may start from it. Its index must be durable by now. Raises: `Fenced`."""
+        """A later `recover` may start from it. Its index must be durable by now.
+
+        Raises: `Fenced`; `Refused` (the disk is full; the snapshot is gone).
+        """
 
     def abort(self) -> None:
         """What was written is gone. Harmless after `publish`."""

@@ -1,0 +1,80 @@
+"""`LOCK`: one process leads a directory; its text says which, for the one that came second.
+
+`flock` on the open file ends with the process, however it ends; the text is only for
+messages. Children do not inherit the descriptor.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.log.base import LogEnv
+from headrace.log.file.disk_io import read_whole, write_fully
+from headrace.log.file.layout import Layout
+from headrace.model.env import Disk
+from headrace.model.errors import Locked
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who wrote LOCK last; it need not hold it any more."""
+
+    pid: int = 0
+    host: str = ""
+    boot_id: str = ""
+
+    def describe(self) -> str:
+        if not self.pid:
+            return "another process"
+        return f"process {self.pid} on host {self.host}"
+
+
+class DirectoryLock:
+    """Held from construction to `release`. Raises: `Locked`."""
+
+    def __init__(self, env: LogEnv, layout: Layout) -> None:
+        self._disk = env.disk
+        self._fd = _open(env.disk, layout.lock)
+        if not env.disk.try_lock(self._fd):
+            env.disk.close(self._fd)
+            raise _locked(layout, read_holder(env.disk, layout))
+        host = env.host
+        text = f"pid={host.pid()}\nhost={host.hostname()}\nboot_id={host.boot_id()}\n".encode()
+        env.disk.truncate(self._fd, 0)
+        write_fully(env.disk, self._fd, text, 0)
+
+    def release(self) -> None:
+        self._disk.close(self._fd)
+
+
+def read_holder(disk: Disk, layout: Layout) -> Holder:
+    try:
+        text = read_whole(disk, layout.lock).decode(errors="replace")
+    except FileNotFoundError:
+        return Holder()
+    found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    pid = found.get("pid", "")
+    return Holder(
+        pid=int(pid) if pid.isascii() and pid.isdigit() else 0,
+        host=found.get("host", ""),
+        boot_id=found.get("boot_id", ""),
+    )
+
+
+def _open(disk: Disk, path: str) -> int:
+    try:
+        return disk.open(path, write=True)
+    except FileNotFoundError:
+        pass
+    try:
+        return disk.open(path, create=True, write=True)
+    except FileExistsError:  # another process came first
+        return disk.open(path, write=True)
+
+
+def _locked(layout: Layout, holder: Holder) -> Locked:
+    return Locked(
+        f"{layout.root} is in use by {holder.describe()}.",
+        hint="Connect to that process, or stop it first.",
+        pid=holder.pid,
+        host=holder.host,
+    )

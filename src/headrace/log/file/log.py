@@ -1,0 +1,511 @@
+"""`FileLog`: the log in a directory of files.
+
+Commit point: `fdatasync` of the active segment. Loss window: none; a commit is
+acknowledged after that sync, and survives whatever the disk survives.
+
+`open` looks and changes nothing but LOCK (and makes an empty log where none is); `lead`
+mends what an unclean end left and takes a new epoch; after a failed write or sync the log
+is poisoned: every later call raises, for the kernel may have dropped the pages it could
+not write (`mending`).
+
+Theory and format: `recovery_table`, `segment_format`, spec/wal-format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from headrace.log.base import (
+    Capabilities,
+    Commit,
+    Epoch,
+    Fenced,
+    LogEnv,
+    LogInfo,
+    Lost,
+    Probe,
+    Refused,
+    SnapshotInfo,
+    TailTooOld,
+)
+from headrace.log.file.current import Current, SegmentRef, SnapshotRef, write_current
+from headrace.log.file.directory import check_directory, is_new, make_directories
+from headrace.log.file.disk_io import publish_written, remove_if_there
+from headrace.log.file.layout import (
+    TEMPORARY,
+    Layout,
+    advise_verify,
+    base_name,
+    parse_snapshot_name,
+)
+from headrace.log.file.lock import DirectoryLock
+from headrace.log.file.mending import remove_leftovers, renew_tail, set_aside
+from headrace.log.file.probing import probe_disk
+from headrace.log.file.recovery import Found, look, read_commits
+from headrace.log.file.segment_format import FLAG_RECOVERED, NO_COMMIT_ID, commit_bytes
+from headrace.log.file.segment_reader import SegmentEnd, SegmentFiles
+from headrace.log.file.segment_writer import marker
+from headrace.log.file.snapshot_file import FileSnapshot, SnapshotHeader, check_snapshot
+from headrace.log.file.snapshot_writer import FileSnapshotWriter
+from headrace.log.file.wal_writer import NO_SEGMENT, WalWriter, refusing_full_disk
+from headrace.model.errors import (
+    DiskFailed,
+    InvariantViolated,
+    LogCorrupt,
+    LogTailLost,
+    NoSnapshot,
+    StopError,
+    SyncFailed,
+    UnsafeDirectory,
+    invariant,
+)
+from headrace.model.limits import (
+    COMMIT_BODY_BYTES_MAX,
+    DISK_RESERVE_BYTES,
+    READ_ONLY_TRIES_MAX,
+    SEGMENT_BYTES_DEFAULT,
+    SEGMENT_BYTES_FLOOR,
+    SNAPSHOTS_KEPT,
+)
+
+ROOM_SEGMENTS = 2
+"""Segments that must find room when new jobs are refused."""
+_ID_BYTES = 16
+_NONCE_BYTES = 8
+
+
+class FileLog:
+    capabilities = Capabilities(durable=True, hot_standby=False)
+
+    def __init__(
+        self,
+        env: LogEnv,
+        directory: str,
+        *,
+        segment_bytes: int = SEGMENT_BYTES_DEFAULT,
+        machine_version: int = 1,
+    ) -> None:
+        """`directory` is an absolute path; `machine_version` is noted in what is written."""
+        invariant(directory.startswith("/"), "the path is absolute", directory=directory)
+        invariant(
+            segment_bytes >= SEGMENT_BYTES_FLOOR, "segments have room", segment_bytes=segment_bytes
+        )
+        self._env = env
+        self._disk = env.disk
+        self._layout = Layout(directory.rstrip("/") or "/")
+        self._segment_bytes = segment_bytes
+        self._machine_version = machine_version
+        self._lock: DirectoryLock | None = None
+        self._found: Found | None = None
+        """What `open` saw; until `lead` it is what the log consists of."""
+        self._writer: WalWriter | None = None
+        self._epoch: Epoch | None = None
+        self._last_commit_id = NO_COMMIT_ID
+        self._wal_bytes = 0
+        self._poison: Lost | None = None
+
+    # --- opening and closing
+
+    def open(self, *, read_only: bool = False) -> LogInfo:
+        invariant(self._found is None and self._writer is None, "the log is not open yet")
+        if read_only:
+            found, created = self._look_live(), False
+        else:
+            found, created = self._take()
+        self._found = found
+        self._last_commit_id = found.last_commit_id
+        self._wal_bytes = self._wal_bytes_on_disk()
+        cluster_id, node_id = found.current.ids
+        return LogInfo(
+            format_version=found.current.format,
+            cluster_id=cluster_id,
+            node_id=node_id,
+            created=created,
+            clean=found.current.clean,
+            dropped_bytes=len(found.torn),
+            first_index=self._first_index,
+            last_index=self._end.index,
+        )
+
+    def _take(self) -> tuple[Found, bool]:
+        """The directory is ours and what it holds is known; True when it was new."""
+        layout = self._layout
+        try:
+            with refusing_full_disk(layout):
+                if self._disk.stat(layout.root) is None:
+                    make_directories(self._env, layout)
+                check_directory(self._env, layout)
+                self._lock = DirectoryLock(self._env, layout)
+                created = is_new(self._disk, layout)
+                make_directories(self._env, layout)
+                if created:
+                    write_current(self._disk, layout, self._new_current())
+            return look(self._disk, layout), created
+        except OSError as error:
+            self.close()
+            raise DiskFailed(
+                f"cannot open {layout.root}: {error.strerror or error}.",
+                hint="Check that this user may write there, and the disk (`dmesg`).",
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _new_current(self) -> Current:
+        entropy = self._env.entropy
+        return Current(
+            cluster_id=entropy.random_bytes(_ID_BYTES).hex(),
+            node_id=entropy.random_bytes(_ID_BYTES).hex(),
+        )
+
+    def _look_live(self) -> Found:
+        """Another process may be changing the directory: damage is believed when it stays."""
+        for tries_left in reversed(range(READ_ONLY_TRIES_MAX)):
+            try:
+                return look(self._disk, self._layout, live=True)
+            except FileNotFoundError as error:
+                if not tries_left:
+                    raise UnsafeDirectory(
+                        f"{self._layout.root} holds no headrace data ({error.strerror}: "
+                        f"{error.filename or self._layout.current}).",
+                        hint="Check the path.",
+                    ) from error
+            except StopError:
+                if not tries_left:
+                    raise
+        raise InvariantViolated("the last try returns or raises")
+
+    def close(self) -> None:
+        writer, lock = self._writer, self._lock
+        self._writer = self._lock = self._found = self._epoch = None
+        try:
+            if writer is not None and self._poison is None:
+                writer.finish()
+        except (OSError, Refused):
+            # Every commit is durable already. Without the mark the next start is an unclean
+            # one, which costs it a copy of the tail and nothing else.
+            pass
+        finally:
+            if writer is not None:
+                writer.close()
+            if lock is not None:
+                lock.release()
+
+    # --- leading
+
+    def lead(self, node: str) -> Epoch:
+        invariant(self._lock is not None, "only a log that is open for writing is led")
+        self._check_alive()
+        with self._writing():
+            if self._found is None:
+                return self._take_epoch(node)
+            try:
+                return self._start(node, self._found)
+            except Refused:
+                self._forget_start()
+                raise
+
+    def _forget_start(self) -> None:
+        """`lead` may be called again, on what is there now."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = self._epoch = None
+        self._found = look(self._disk, self._layout)
+
+    def _start(self, node: str, found: Found) -> Epoch:
+        writer = self._writer = WalWriter(
+            self._env,
+            self._layout,
+            found.current,
+            found.end or NO_SEGMENT,
+            segment_bytes=self._segment_bytes,
+            machine_version=self._machine_version,
+        )
+        remove_leftovers(self._disk, self._layout, found)
+        self._remove_unlisted_snapshots(found.current)
+        epoch = self._take_epoch(node, found)
+        if found.tail is not None and found.current.clean:
+            writer.resume(found.segments[-1], found.tail)
+        else:
+            self._start_fresh(epoch, found, writer)
+        self._found = None
+        return epoch
+
+    def _take_epoch(self, node: str, found: Found | None = None) -> Epoch:
+        assert self._writer is not None
+        current = self._writer.current
+        number = max(current.epoch_number, found.epoch_max if found else 0) + 1
+        epoch = Epoch(number, self._env.entropy.random_bytes(_NONCE_BYTES))
+        self._writer.publish(
+            epoch_number=number,
+            epoch_nonce=epoch.nonce.hex(),
+            leader=node,
+            clean=False,
+            segments=found.segments if found else current.segments,
+        )
+        self._epoch = epoch
+        return epoch
+
+    def _start_fresh(self, epoch: Epoch, found: Found, writer: WalWriter) -> None:
+        """Commits go to a new segment; the end of an unclean log is sealed before it."""
+        now_ms = self._env.clock.wall_ms()
+        if found.tail is not None and not found.tail.sealed:
+            ref = found.segments[-1]
+            with refusing_full_disk(self._layout):
+                end = renew_tail(self._disk, self._layout, ref, found.tail, epoch, now_ms)
+            writer.continue_from(end)
+        writer.rotate(epoch, now_ms)
+        if found.tail is not None:
+            said = msgspec.json.encode(
+                {
+                    "boot_id": self._env.host.boot_id(),
+                    "epoch": epoch.number,
+                    "dropped_bytes": len(found.torn),
+                }
+            )
+            writer.append(epoch, marker(writer.end.index + 1, now_ms, said), FLAG_RECOVERED)
+
+    def _remove_unlisted_snapshots(self, current: Current) -> None:
+        """A crash between renaming and listing, or between unlisting and deleting, left them."""
+        listed = {(ref.index, ref.epoch_number) for ref in current.snapshots}
+        for name in self._disk.listdir(self._layout.snapshots):
+            parsed = parse_snapshot_name(name)
+            if parsed is not None and parsed not in listed:
+                self._disk.unlink(f"{self._layout.snapshots}/{name}")
+
+    # --- writing
+
+    def append(self, epoch: Epoch, commit: Commit) -> int:
+        writer = self._leading(epoch)
+        if commit.commit_id == self._last_commit_id:
+            return writer.end.index
+        _check_commit(commit, writer.end.index + 1)
+        with self._writing():
+            writer.append(epoch, commit)
+        self._last_commit_id = commit.commit_id
+        self._wal_bytes += commit_bytes(len(commit.body))
+        return writer.end.index
+
+    def begin_snapshot(self, epoch: Epoch, index: int) -> FileSnapshotWriter:
+        writer = self._leading(epoch)
+        cluster_id, node_id = writer.current.ids
+        header = SnapshotHeader(
+            machine_version=self._machine_version,
+            index=index,
+            epoch_number=epoch.number,
+            cluster_id=cluster_id,
+            node_id=node_id,
+            salt=self._env.entropy.random_bytes(_ID_BYTES),
+            created_at_ms=self._env.clock.wall_ms(),
+        )
+        begun_at_bytes = self._wal_bytes
+
+        def make_visible(ref: SnapshotRef) -> None:
+            self._publish_snapshot(epoch, ref)
+            self._wal_bytes -= begun_at_bytes
+
+        with self._writing():
+            return FileSnapshotWriter(self._disk, self._layout, header, make_visible)
+
+    def _publish_snapshot(self, epoch: Epoch, ref: SnapshotRef) -> None:
+        """The finished temporary file has its name and is listed, durably."""
+        path = ref.path(self._layout)
+        with self._writing():
+            try:
+                writer = self._leading(epoch)
+                invariant(ref.index <= writer.end.index, "its index is durable", index=ref.index)
+                publish_written(self._disk, self._layout.snapshots, base_name(path))
+                writer.publish(snapshots=(*writer.current.snapshots, ref))
+            except (Fenced, Refused):
+                remove_if_there(self._disk, path + TEMPORARY)
+                remove_if_there(self._disk, path)
+                raise
+
+    def truncate(self, epoch: Epoch, before: int) -> int:
+        writer = self._leading(epoch)
+        current = writer.current
+        if len(current.snapshots) < SNAPSHOTS_KEPT:
+            return self._first_index
+        snapshots = current.snapshots[-SNAPSHOTS_KEPT:]
+        floor = min(before, snapshots[0].index + 1)
+        behind = sum(1 for ref in current.segments[1:] if ref.first_index <= floor)
+        segments = current.segments[behind:]
+        if len(segments) == len(current.segments) and len(snapshots) == len(current.snapshots):
+            return self._first_index
+        with self._writing():
+            writer.publish(segments=segments, snapshots=snapshots)
+            for segment in current.segments[:behind]:
+                remove_if_there(self._disk, segment.path(self._layout))
+            for snapshot in current.snapshots[:-SNAPSHOTS_KEPT]:
+                remove_if_there(self._disk, snapshot.path(self._layout))
+        return self._first_index
+
+    def idle(self) -> None:
+        if self._writer is not None:
+            self._check_alive()
+            with self._writing():
+                self._writer.idle()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Within it an `OSError` is `Lost`, and nothing is ever written again."""
+        try:
+            yield
+        except OSError as error:
+            failed = SyncFailed(
+                f"the disk of {self._layout.root} failed while a commit was made durable: "
+                f"{error.strerror or error}.",
+                hint="Check the disk (`dmesg`), then start again: recovery tells what survived.",
+            )
+            failed.__cause__ = error
+            self._poison = Lost(
+                f"{failed.message} It cannot be known whether the commit was written.",
+                hint=failed.hint,
+            )
+            raise self._poison from failed
+
+    def _check_alive(self) -> None:
+        if self._poison is not None:
+            raise Lost(self._poison.message, hint=self._poison.hint) from self._poison.__cause__
+
+    def _leading(self, epoch: Epoch) -> WalWriter:
+        self._check_alive()
+        if self._writer is None or epoch != self._epoch:
+            held = self._epoch.number if self._epoch else "none"
+            raise Fenced(f"epoch {epoch.number} does not lead this log; {held} does.")
+        return self._writer
+
+    # --- reading
+
+    def recover(self) -> tuple[FileSnapshot | None, Iterator[Commit]]:
+        self._check_alive()
+        ref = self._newest_snapshot()
+        index = ref.index if ref else 0
+        if self._segments and self._segments[0].first_index > index + 1:
+            raise NoSnapshot(
+                f"no snapshot in {self._layout.snapshots} can be used for the log, which begins "
+                f"at index {self._first_index}.",
+                hint=advise_verify(self._layout.root),
+            )
+        if index > self._end.index:
+            raise LogTailLost(
+                f"the log in {self._layout.wal} ends at index {self._end.index}, but the "
+                f"snapshot of index {index} was published after that index was durable.",
+                hint=advise_verify(self._layout.root),
+            )
+        snapshot = FileSnapshot(self._disk, ref.path(self._layout), ref) if ref else None
+        return snapshot, self._commits_after(index)
+
+    def _newest_snapshot(self) -> SnapshotRef | None:
+        """The newest that can be trusted; those that cannot are set aside if we may write."""
+        for ref in reversed(self._current.snapshots):
+            path = ref.path(self._layout)
+            if check_snapshot(self._disk, path, ref, self._current.ids) is None:
+                return ref
+            if self._writer is not None:
+                self._drop_snapshot(self._writer, ref)
+        return None
+
+    def _drop_snapshot(self, writer: WalWriter, ref: SnapshotRef) -> None:
+        path = ref.path(self._layout)
+        with self._writing():
+            kept = tuple(other for other in writer.current.snapshots if other != ref)
+            writer.publish(snapshots=kept)
+            if self._disk.stat(path) is not None:
+                set_aside(self._disk, self._layout, path, ".corrupt")
+
+    def _commits_after(self, index: int) -> Iterator[Commit]:
+        expected = index + 1
+        for commit in self._read(expected):
+            if commit.first_index != expected:
+                raise LogCorrupt(
+                    f"the log in {self._layout.wal} has no commit that begins at index "
+                    f"{expected}; the next one begins at {commit.first_index}.",
+                    hint=advise_verify(self._layout.root),
+                )
+            expected += commit.record_count
+            yield commit
+
+    def tail(self, from_index: int) -> Iterator[Commit]:
+        self._check_alive()
+        if from_index < self._first_index:
+            raise TailTooOld(
+                f"index {from_index} has been truncated; the log begins at {self._first_index}."
+            )
+        return self._read(from_index)
+
+    def _read(self, from_index: int) -> Iterator[Commit]:
+        files = SegmentFiles(self._disk, self._layout, self._current.ids)
+        return read_commits(files, self._segments, from_index, self._end.commit_no)
+
+    def snapshots(self) -> list[SnapshotInfo]:
+        return [ref.info() for ref in self._current.snapshots]
+
+    # --- measures
+
+    def wal_bytes(self) -> int:
+        return self._wal_bytes
+
+    def _wal_bytes_on_disk(self) -> int:
+        """Used bytes of the segments after the one that holds the newest snapshot's index."""
+        snapshots = self._current.snapshots
+        index = snapshots[-1].index if snapshots else 0
+        total = 0
+        for ref in self._segments[:-1]:
+            found = self._disk.stat(ref.path(self._layout))
+            total += found.size_bytes if found and ref.first_index > index else 0
+        return total + self._end.offset
+
+    def room(self) -> int:
+        snapshots = self._current.snapshots
+        snapshot_bytes = (snapshots[-1].size_bytes if snapshots else 0) + self._wal_bytes
+        needed = snapshot_bytes + ROOM_SEGMENTS * self._segment_bytes + DISK_RESERVE_BYTES
+        return self._disk.free_bytes(self._layout.root) - needed
+
+    def probe(self) -> Probe:
+        return probe_disk(self._env, self._layout)
+
+    # --- what the log consists of, before and after `lead`
+
+    @property
+    def _current(self) -> Current:
+        if self._writer is not None:
+            return self._writer.current
+        invariant(self._found is not None, "the log is open")
+        assert self._found is not None
+        return self._found.current
+
+    @property
+    def _segments(self) -> tuple[SegmentRef, ...]:
+        return self._found.segments if self._found else self._current.segments
+
+    @property
+    def _end(self) -> SegmentEnd:
+        if self._writer is not None:
+            return self._writer.end
+        return (self._found.end if self._found else None) or NO_SEGMENT
+
+    @property
+    def _first_index(self) -> int:
+        return self._segments[0].first_index if self._segments else self._end.index + 1
+
+
+def _check_commit(commit: Commit, next_index: int) -> None:
+    invariant(
+        commit.first_index == next_index,
+        "a commit begins where the one before it ended",
+        first_index=commit.first_index,
+        next_index=next_index,
+    )
+    invariant(
+        len(commit.body) <= COMMIT_BODY_BYTES_MAX,
+        "a commit is not larger than its limit",
+        body_bytes=len(commit.body),
+    )
+    invariant(
+        len(commit.commit_id) == _ID_BYTES and commit.commit_id != NO_COMMIT_ID,
+        "a commit has an id",
+    )
