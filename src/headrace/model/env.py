@@ -128,6 +128,8 @@ class Host(Protocol):
 
     def environ(self) -> Mapping[str, str]: ...
 
+    def working_directory(self) -> str: ...
+
     def open_files_max(self) -> int:
         """The soft limit of open descriptors of this process."""
 
@@ -186,6 +188,62 @@ class Network(Protocol):
     ) -> None: ...
 
 
+class ChildProcess(Protocol):
+    """A process that this one started."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def write(self, data: bytes) -> None:
+        """To its standard input, when it was started with pipes; kept until it reads."""
+
+    async def read(self, count: int) -> bytes:
+        """Exactly `count` bytes of its standard output; fewer once it has ended."""
+
+    def terminate(self) -> None:
+        """Ask it to end; harmless when it has."""
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> int:
+        """Its exit code; negative is the number of the signal that ended it."""
+
+
+class ParentPipe(Protocol):
+    """The other ends of a child's pipes, in the child. All calls block."""
+
+    def read(self, count: int) -> bytes:
+        """Exactly `count` bytes; fewer once the parent has ended."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class Processes(Protocol):
+    """Other processes, and what a fork leaves in this one."""
+
+    async def spawn(self, argv: Sequence[str], *, piped: bool) -> ChildProcess:
+        """Start a program: with pipes to its standard input and output, or with ours."""
+
+    def parent_pipe(self) -> ParentPipe:
+        """In a child started with pipes: take them; printing goes to standard error then."""
+
+    def rss_bytes(self) -> int:
+        """Memory that this process holds now; 0 when unknown."""
+
+    def after_fork_in_child(self, call: Callable[[], None]) -> None:
+        """`call` runs first thing in every child that is forked from here on."""
+
+    def close_inherited(self, directory: str) -> None:
+        """In a forked child: the parent's descriptors below `directory` are closed.
+
+        Sockets whose name is `headrace.sock` too: a connection ends for its peer only when
+        no process holds it any more, and so does a lock.
+        """
+
+    def on_exit(self, call: Callable[[], None]) -> None:
+        """`call` runs when the interpreter ends in good order."""
+
+
 class Env(Protocol):
     """All of it. A component takes the parts it needs, or the whole."""
 
@@ -206,3 +264,6 @@ class Env(Protocol):
 
     @property
     def network(self) -> Network: ...
+
+    @property
+    def processes(self) -> Processes: ...

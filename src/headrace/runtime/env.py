@@ -16,9 +16,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from headrace.model.env import Clock, Disk, Entropy, Env, Host, Network, Threads
+from headrace.model.env import Clock, Disk, Entropy, Env, Host, Network, Processes, Threads
 from headrace.runtime.real_disk import RealDisk
 from headrace.runtime.real_network import RealNetwork
+from headrace.runtime.real_processes import RealProcesses
 from headrace.runtime.real_threads import RealThreads
 
 _BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
@@ -87,6 +88,9 @@ class RealHost:
     def environ(self) -> Mapping[str, str]:
         return os.environ
 
+    def working_directory(self) -> str:
+        return os.getcwd()
+
     def open_files_max(self) -> int:
         if sys.platform == "win32":
             return sys.maxsize
@@ -103,6 +107,7 @@ class RealEnv(msgspec.Struct, frozen=True):
     host: Host
     threads: Threads
     network: Network
+    processes: Processes
 
 
 def real_env() -> Env:
@@ -114,4 +119,5 @@ def real_env() -> Env:
         host=RealHost(),
         threads=RealThreads(),
         network=RealNetwork(),
+        processes=RealProcesses(),
     )
