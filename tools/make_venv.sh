@@ -7,18 +7,6 @@ cd "$(dirname "$0")/.."
 
 fail() { echo "headrace: $*" >&2; exit 1; }
 
-newest_python() {
-    local name
-    for name in python3.14 python3.13 python3.12 python3.11 python3; do
-        if command -v "$name" >/dev/null &&
-            "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            command -v "$name"
-            return
-        fi
-    done
-    fail "Python 3.11 or newer is needed, and none was found on the PATH."
-}
-
 need_ensurepip() {
     "$1" -c 'import ensurepip, venv' 2>/dev/null && return
     local package
@@ -35,7 +23,8 @@ need_ensurepip() {
 
 venv="${1:?usage: tools/make_venv.sh VENV [PYTHON]}"
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    python="${2:-$(newest_python)}"
+    python="${2:-$(tools/find_python.sh)}" ||
+        fail "Python 3.11 or newer is needed, and none was found on the PATH."
     need_ensurepip "$python"
     echo "headrace: making $venv with $("$python" --version)"
     "$python" -m venv --clear "$venv"

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 failed=() passed=() absent=()
 for version in 3.11 3.12 3.13 3.14; do
-    if ! python="$(command -v "python$version")"; then
+    if ! python="$(tools/find_python.sh "$version")"; then
         absent+=("$version")
         continue
     fi
