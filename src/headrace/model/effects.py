@@ -6,8 +6,6 @@ session resumes, what is owed is sent again.
 
 from __future__ import annotations
 
-from typing import Union
-
 import msgspec
 
 from headrace.model.replies import PushedGroup
@@ -39,4 +37,4 @@ class SessionEnded(msgspec.Struct, gc=False):
     session_id: bytes
 
 
-Effect = Union[PushJobs, PushCancel, JobEnded, SessionEnded]
+Effect = PushJobs | PushCancel | JobEnded | SessionEnded

@@ -174,9 +174,7 @@ class Network(Protocol):
         self, host: str, port: int, factory: Callable[[], asyncio.BaseProtocol]
     ) -> Server: ...
 
-    async def listen_unix(
-        self, path: str, factory: Callable[[], asyncio.BaseProtocol]
-    ) -> Server:
+    async def listen_unix(self, path: str, factory: Callable[[], asyncio.BaseProtocol]) -> Server:
         """Bind `path` (mode 0600), of any length; a stale socket there is replaced."""
 
     async def connect_tcp(

@@ -8,8 +8,6 @@ Each struct is a format: fields are only appended, numbers never reused
 
 from __future__ import annotations
 
-from typing import Union
-
 import msgspec
 
 from headrace.model.job import JobError, JobExtra, JobSpec
@@ -221,28 +219,28 @@ class KeysExpired(Record):
     count: int
 
 
-AnyRecord = Union[
-    EpochStarted,
-    TimePassed,
-    QueueConfigured,
-    SessionOpened,
-    SessionClosed,
-    JobsEnqueued,
-    JobsClaimed,
-    JobsStarted,
-    JobsSucceeded,
-    JobFailed,
-    JobsReleased,
-    LeasesExpired,
-    JobsCancelled,
-    CancelRequested,
-    JobRescheduled,
-    PriorityChanged,
-    JobRevived,
-    JobsDeleted,
-    ProgressReported,
-    JobLogged,
-    FinishedPruned,
-    IdsForgotten,
-    KeysExpired,
-]
+AnyRecord = (
+    EpochStarted
+    | TimePassed
+    | QueueConfigured
+    | SessionOpened
+    | SessionClosed
+    | JobsEnqueued
+    | JobsClaimed
+    | JobsStarted
+    | JobsSucceeded
+    | JobFailed
+    | JobsReleased
+    | LeasesExpired
+    | JobsCancelled
+    | CancelRequested
+    | JobRescheduled
+    | PriorityChanged
+    | JobRevived
+    | JobsDeleted
+    | ProgressReported
+    | JobLogged
+    | FinishedPruned
+    | IdsForgotten
+    | KeysExpired
+)

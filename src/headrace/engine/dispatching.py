@@ -1,0 +1,153 @@
+"""Serving sessions that have room: claims, in the same turn as what feeds them.
+
+A session is *hungry* while it may have room and something may be ready for it. It stops
+being hungry when it is full or finds nothing, and becomes so again when a lease of its
+own ends, its credit grows, or a lane that it serves is fed.
+"""
+
+from __future__ import annotations
+
+from headrace.engine.job import Job, Spec, cold_of
+from headrace.engine.lanes import KindLanes, first_jobs
+from headrace.engine.sessions import Session
+from headrace.engine.turn import Turn
+from headrace.model import limits
+from headrace.model.effects import PushJobs
+from headrace.model.records import JobsClaimed
+from headrace.model.replies import PushedGroup, PushedJob
+
+CLAIMS_PER_TURN_MAX = 16
+
+
+def dispatch(turn: Turn) -> bool:
+    """Sessions with room hold what is ready for them; True when there is more to do."""
+    state = turn.state
+    _wake_fed(turn)
+    hungry = state.hungry
+    for _ in range(CLAIMS_PER_TURN_MAX):
+        if not hungry:
+            return False
+        number = next(iter(hungry))
+        session = hungry.pop(number)
+        jobs = _choose(turn, session, 1 + len(hungry))
+        if not jobs:
+            continue
+        groups = claim_for(turn, session, jobs)
+        turn.effects.append(PushJobs(session.session_id, groups))
+        if session.room > 0:
+            hungry[number] = session
+    return bool(hungry)
+
+
+def _wake_fed(turn: Turn) -> None:
+    """Sessions that serve a lane which got jobs are hungry, those longest idle first."""
+    state = turn.state
+    for lanes in state.fed:
+        lanes.fed = False
+        waiting = lanes.count()
+        interested = lanes.interested
+        for position, number in enumerate(interested):
+            session = state.sessions_by_no[number]
+            room = session.room
+            if room > 0:
+                state.hungry[number] = session
+                waiting -= room
+                if waiting <= 0:
+                    lanes.interested = interested[position + 1 :] + interested[: position + 1]
+                    break
+    state.fed.clear()
+
+
+def _choose(turn: Turn, session: Session, hungry_count: int) -> list[Job]:
+    """What this session is to claim now: its queues in rotation, or strictly as listed.
+
+    When several sessions are hungry, one does not take what would serve them all.
+    """
+    room = min(session.room, limits.CLAIM_JOBS_MAX)
+    if room <= 0:
+        return []
+    queues = turn.state.queues
+    served = session.served
+    busy: list[list[KindLanes]] = []
+    for offset in range(len(served)):
+        position = offset if session.strict else (session.rotation + offset) % len(served)
+        lanes = [kind for kind in served[position] if kind.bitmap]
+        if lanes and not queues[lanes[0].queue].paused:
+            busy.append(lanes)
+    if not busy:
+        return []
+    session.rotation = (session.rotation + 1) % len(served)
+    if hungry_count > 1:
+        ready = sum(kind.count() for lanes in busy for kind in lanes)
+        room = min(room, max(1, -(-ready // hungry_count)))
+    return _take(busy, room, strict=session.strict)
+
+
+def _take(busy: list[list[KindLanes]], room: int, *, strict: bool) -> list[Job]:
+    found: list[Job] = []
+    for position, lanes in enumerate(busy):
+        left = room - len(found)
+        share = left if strict else -(-left // (len(busy) - position))
+        found += first_jobs(lanes, share)
+    if len(found) < room and not strict and len(busy) > 1:
+        return _fill(busy, room, found)
+    return found
+
+
+def _fill(busy: list[list[KindLanes]], room: int, found: list[Job]) -> list[Job]:
+    """What a queue could not use of its share goes to the others."""
+    taken = {job.job_id for job in found}
+    for lanes in busy:
+        for job in first_jobs(lanes, room):
+            if len(found) == room:
+                return found
+            if job.job_id not in taken:
+                taken.add(job.job_id)
+                found.append(job)
+    return found
+
+
+def claim_for(
+    turn: Turn, session: Session | None, jobs: list[Job], lease_ms: int = 0
+) -> list[PushedGroup]:
+    """These ready jobs are leased by one record, whose index is their token."""
+    session_id = b"" if session is None else session.session_id
+    turn.emit(JobsClaimed(session_id, [job.job_id for job in jobs], lease_ms))
+    token = turn.state.index
+    groups: dict[int, PushedGroup] = {}
+    for job in jobs:
+        spec = job.spec
+        group = groups.get(id(spec))
+        if group is None:
+            group = groups[id(spec)] = _group(turn, spec, token)
+        group.jobs.append(_pushed(job))
+    return list(groups.values())
+
+
+def _group(turn: Turn, spec: Spec, token: int) -> PushedGroup:
+    policy = spec.wire.retry or turn.state.queues[spec.queue].settings.retry
+    return PushedGroup(
+        token,
+        spec.queue,
+        spec.kind,
+        spec.wire.media_type,
+        spec.timeout_ms,
+        policy.attempt_max,
+        [],
+    )
+
+
+def _pushed(job: Job) -> PushedJob:
+    if job.cold is None:
+        return PushedJob(job.job_id, job.attempt + 1, job.payload, None, job.priority)
+    cold = cold_of(job)
+    extra = cold.extra
+    return PushedJob(
+        job.job_id,
+        job.attempt + 1,
+        job.payload,
+        extra.headers if extra is not None else None,
+        job.priority,
+        extra.tags if extra is not None else (),
+        cold.snooze_count,
+    )

@@ -1,0 +1,238 @@
+"""The state as rows, taken while it goes on changing; and rows back to state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from headrace.engine.finished import RingEntry, unpack
+from headrace.engine.job import LEASED, Job, decode_cold
+from headrace.engine.keys import TakenKey
+from headrace.engine.state import EngineState
+from headrace.engine.table import Walk
+from headrace.model.errors import InvariantViolated, ReplayDiverged
+from headrace.model.records import MACHINE_VERSION
+from headrace.model.rows import (
+    AnyRow,
+    EndedAgainRow,
+    EndedOrderRow,
+    EndedRow,
+    EndedTimesRow,
+    JobRow,
+    KeyRow,
+    MetaRow,
+    QueueRow,
+    RememberedRow,
+    SessionRow,
+)
+
+_RUNS_A_ROW = 4096
+
+
+class SnapshotWalk:
+    """The state as it stood when the walk began, in slices.
+
+    Small tables are copied at the start; jobs, final jobs and keys are walked, with a
+    copy of each entry that changes before the walk comes by.
+    """
+
+    def __init__(self, state: EngineState) -> None:
+        self.index = state.index
+        self._state = state
+        self._head = _head_rows(state)
+        self._walks: list[Walk[object, AnyRow]] = [
+            state.jobs.begin_walk(_job_row),  # type: ignore[list-item]
+            state.ended.begin_walk(_ended_row),  # type: ignore[list-item]
+            state.keys.begin_walk(),  # type: ignore[list-item]
+        ]
+
+    def next_rows(self, rows_max: int) -> list[AnyRow]:
+        """At most about `rows_max` rows more; empty when the snapshot is complete."""
+        rows = [row for _, row in zip(range(rows_max), self._head, strict=False)]
+        while len(rows) < rows_max and self._walks:
+            taken = self._walks[0].next_rows(rows_max - len(rows))
+            if not taken:
+                self._walks.pop(0)
+            rows += taken
+        return rows
+
+    def cancel(self) -> None:
+        """The state is free of the walk; no more rows come."""
+        for table in (self._state.jobs, self._state.ended, self._state.keys.table):
+            table.end_walk()
+        self._walks = []
+        self._head = iter(())
+
+
+def _job_row(_job_id: bytes, job: Job) -> JobRow:
+    return job.row()
+
+
+def _ended_row(job_id: bytes, value: bytes | int) -> AnyRow:
+    if isinstance(value, int):
+        return RememberedRow(job_id, value >> 3, value & 7)
+    return EndedRow(value)
+
+
+def _head_rows(state: EngineState) -> Iterator[AnyRow]:
+    """What is copied at the start: everything but jobs, final jobs and keys."""
+    rows: list[AnyRow] = [
+        MetaRow(
+            state.index,
+            state.now_ms,
+            state.next_number,
+            state.ended_order.next_no,
+            state.keys.next_number,
+            state.next_session_no,
+            state.epoch_number,
+            MACHINE_VERSION,
+        )
+    ]
+    rows += [queue.row() for queue in state.queues.values()]
+    rows += [session.row() for session in state.sessions.values()]
+    rows += [EndedAgainRow(*item) for item in state.ended_again.items()]
+    runs = state.ended_order.runs()
+    pages = state.ended_order.pages()
+    return _with_ended_order(rows, state.ended_order.first_no, runs, pages)
+
+
+def _with_ended_order(
+    rows: list[AnyRow],
+    first_no: int,
+    runs: list[tuple[int, int]],
+    pages: list[tuple[list[bytes], int, int]],
+) -> Iterator[AnyRow]:
+    yield from rows
+    for start in range(0, len(runs), _RUNS_A_ROW):
+        yield EndedTimesRow(first_no, runs[start : start + _RUNS_A_ROW])
+    for page, start, end in pages:
+        yield EndedOrderRow(first_no, page[start:end])
+        first_no += end - start
+
+
+class Loader:
+    """Builds the state of an empty engine from rows, in any order after the first."""
+
+    def __init__(self, state: EngineState) -> None:
+        if state.index:
+            raise InvariantViolated("rows are loaded into an empty engine only")
+        self._state = state
+        self._jobs: list[Job] = []
+        self._ended: list[tuple[int, RingEntry, str, int]] = []
+        self._next_ended_no = 0
+        self._order: list[EndedOrderRow] = []
+        self._runs: list[tuple[int, int]] = []
+
+    def load(self, rows: Iterable[AnyRow]) -> None:
+        for row in rows:
+            if type(row) is JobRow:
+                self._load_job(row)
+            elif type(row) is EndedRow:
+                self._load_ended(row)
+            else:
+                self._load_other(row)
+
+    def _load_job(self, row: JobRow) -> None:
+        state = self._state
+        spec = state.spec(row.spec)
+        spec.job_count += 1
+        job = Job(
+            row.job_id,
+            spec,
+            row.payload,
+            row.state,
+            row.priority,
+            row.number,
+            row.enqueued_at_ms,
+            row.run_at_ms,
+            row.attempt,
+            row.token,
+            row.leased_at_ms,
+            row.session_no,
+            row.lease_ms,
+            row.flags,
+            row.cold,
+        )
+        state.jobs.shards[row.job_id[-1]][row.job_id] = job
+        self._jobs.append(job)
+
+    def _load_ended(self, row: EndedRow) -> None:
+        finished = unpack(row.packed)
+        entry = RingEntry(finished.job_id, row.packed, finished.ended_no, finished.ended_at_ms)
+        self._state.ended.put(finished.job_id, row.packed)
+        self._ended.append((finished.ended_no, entry, finished.spec.queue, finished.state))
+
+    def _load_other(self, row: AnyRow) -> None:
+        state = self._state
+        if isinstance(row, MetaRow):
+            self._load_meta(row)
+        elif isinstance(row, QueueRow):
+            queue = state.queue(row.queue)
+            queue.configured = row.settings
+            queue.totals[: len(row.totals)] = row.totals
+        elif isinstance(row, SessionRow):
+            state.open_session(row)
+        elif isinstance(row, RememberedRow):
+            state.ended.put(row.job_id, row.token << 3 | row.state)
+        elif isinstance(row, EndedOrderRow):
+            self._order.append(row)
+        elif isinstance(row, EndedTimesRow):
+            self._runs += row.runs
+        elif isinstance(row, KeyRow):
+            taken = TakenKey(row.job_id, row.digest, row.expires_at_ms, row.number)
+            state.keys.load(row.scope, taken)
+        elif isinstance(row, EndedAgainRow):
+            state.ended_again[row.job_id] = row.ended_no
+
+    def _load_meta(self, row: MetaRow) -> None:
+        if row.machine_version != MACHINE_VERSION:
+            raise ReplayDiverged(
+                f"The snapshot is of machine version {row.machine_version}; "
+                f"this engine is {MACHINE_VERSION}."
+            )
+        state = self._state
+        state.index = row.index
+        state.now_ms = row.now_ms
+        state.next_number = row.next_number
+        state.next_session_no = row.next_session_no
+        state.epoch_number = row.epoch_number
+        state.keys.next_number = row.next_key_no
+        self._next_ended_no = row.next_ended_no
+
+    def finish(self) -> None:
+        """All rows are loaded: the indexes that rows do not hold are rebuilt."""
+        self._place_jobs()
+        self._rebuild_ended()
+
+    def _place_jobs(self) -> None:
+        state = self._state
+        self._jobs.sort(key=lambda job: job.number)
+        state.job_count = len(self._jobs)
+        for job in self._jobs:
+            queue = state.queues[job.spec.queue]
+            queue.counts[job.state] += 1
+            state.count_payload(queue, len(job.payload))
+            if job.cold is not None:
+                extra = decode_cold(job.cold).extra
+                if extra is not None:
+                    state.watch_start_by(job, extra)
+            if job.state != LEASED:
+                state.place(job)
+            elif job.session_no:
+                state.sessions_by_no[job.session_no].leases[job.job_id] = job
+            else:
+                state.leased_alone += 1
+        self._jobs = []
+
+    def _rebuild_ended(self) -> None:
+        state = self._state
+        order = state.ended_order
+        self._order.sort(key=lambda row: row.first_no)
+        order.first_no = self._order[0].first_no if self._order else self._next_ended_no
+        order.next_no = order.first_no
+        for row in self._order:
+            order.load_ids(row.job_ids)
+        order.load_runs(self._runs)
+        self._ended.sort(key=lambda item: item[0])
+        for _, entry, queue, final_state in self._ended:
+            state.keep(state.queues[queue], final_state, entry)
+        self._ended = []
