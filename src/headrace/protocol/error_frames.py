@@ -21,15 +21,14 @@ _CLASSES = codes()
 
 def to_frame(error: HeadraceError) -> ErrorFrame:
     """What the peer is told. Details that cannot travel are left out."""
-    details = {name: value for name, value in error.details.items() if name != "index"}
     frame = ErrorFrame(
         code=error.code,
         message=error.message,
         hint=error.hint,
         outcome=error.outcome,
         retry_after_ms=error.retry_after_ms,
-        details=details or None,
-        index=error.details.get("index", 0),
+        details=error.details or None,
+        index=error.index,
     )
     try:
         encode_body(frame)
@@ -44,16 +43,12 @@ def from_frame(frame: ErrorFrame) -> HeadraceError:
     A code of a later version becomes its family: an unknown outcome stays unknown,
     `retry_after_ms` says that repeating may help, anything else is the caller's to change.
     """
-    details = {str(name): value for name, value in (frame.details or {}).items()}
-    for name in ("message", "hint", "retry_after_ms"):
-        details.pop(name, None)
-    found = _CLASSES.get(frame.code)
-    if found is None:
-        details["code"] = frame.code
-        found = _family_of(frame)
-    error = found(frame.message, hint=frame.hint, retry_after_ms=frame.retry_after_ms, **details)
-    if frame.index:
-        error.details["index"] = frame.index
+    found = _CLASSES.get(frame.code) or _family_of(frame)
+    error = found(frame.message, hint=frame.hint, retry_after_ms=frame.retry_after_ms)
+    error.details.update(frame.details or {})
+    if frame.code not in _CLASSES:
+        error.details["code"] = frame.code
+    error.index = frame.index
     return error
 
 
