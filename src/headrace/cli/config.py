@@ -5,14 +5,13 @@ Precedence: flag, `HEADRACE_SERVER__LISTEN` (section, two underscores, field), f
 there), default. A later start must not be needed to learn of the next fault: names and
 values of all sources are judged before `BadSettings` is raised, once.
 
-Must never show the content of a token file.
+A token file is named here and read by whoever needs the token.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, get_origin
@@ -21,7 +20,6 @@ import msgspec
 
 from headrace.model.durations import parse_duration_ms, parse_size_bytes
 from headrace.model.errors import BadRequest, BadSettings
-from headrace.model.limits import TOKEN_BYTES_MAX
 from headrace.model.settings import Settings, faults, fields, sections, shown
 
 FILE_NAME = "headrace.toml"
@@ -86,28 +84,6 @@ def load(
     return Loaded(
         settings, {name: given[name].source if name in given else DEFAULT for name in known}
     )
-
-
-def read_token(path: str) -> str:
-    """The token in the file `path`, without the newline at its end.
-
-    Raises: `BadSettings` when it cannot be read, is empty or too long, or when everybody on
-    the machine can read it (its group may).
-    """
-    try:
-        with open(path, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(TOKEN_BYTES_MAX + 2).strip()
-    except OSError as error:
-        raise BadSettings([f"token file {path}: {error.strerror}."]) from error
-    if mode & 0o007:
-        raise BadSettings([f"token file {path}: everybody can read it; chmod 600 it."])
-    if not content or len(content) > TOKEN_BYTES_MAX:
-        raise BadSettings([f"token file {path}: needs 1 to {TOKEN_BYTES_MAX} bytes."])
-    try:
-        return content.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise BadSettings([f"token file {path}: a token is ASCII."]) from error
 
 
 # --- sources

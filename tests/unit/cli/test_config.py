@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.cli.config import load, read_token
+from headrace.cli.config import load
 from headrace.model.errors import BadSettings
 from headrace.model.settings import Settings
 
@@ -159,39 +159,3 @@ def test_rows_name_every_setting_once_with_value_and_source() -> None:
     assert ("server.drain_ms", "1m30s", "--drain-ms") in rows
     assert ("log.segment_bytes", "16MiB", "default") in rows
     assert len({name for name, _, _ in rows}) == len(rows) > 30
-
-
-# --- token file
-
-
-def token_file(directory: Path, content: bytes, mode: int = 0o600) -> str:
-    path = directory / "token"
-    path.write_bytes(content)
-    path.chmod(mode)
-    return str(path)
-
-
-def test_token_is_read_without_its_newline(tmp_path: Path) -> None:
-    assert read_token(token_file(tmp_path, b"secret\n")) == "secret"
-
-
-@pytest.mark.parametrize(
-    ("content", "mode", "says"),
-    [
-        (b"secret", 0o604, "everybody can read it"),
-        (b"\n", 0o600, "1 to 512 bytes"),
-        (b"x" * 513, 0o600, "1 to 512 bytes"),
-        (b"\xff\xfe", 0o600, "ASCII"),
-    ],
-)
-def test_token_file_that_is_unsafe_or_useless_is_refused_without_showing_it(
-    tmp_path: Path, content: bytes, mode: int, says: str
-) -> None:
-    with pytest.raises(BadSettings, match=says) as refused:
-        read_token(token_file(tmp_path, content, mode))
-    assert "secret" not in str(refused.value)
-
-
-def test_token_file_that_is_missing_is_refused_with_its_name() -> None:
-    with pytest.raises(BadSettings, match="token file /nowhere/token: No such file"):
-        read_token("/nowhere/token")
