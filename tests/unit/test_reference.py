@@ -38,10 +38,17 @@ def reports() -> Iterator[tuple[str, frozenset[str], str]]:
             if not isinstance(node, ast.Call) or not node.args:
                 continue
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            event = node.args[0]
-            if name.strip("_") == "report" and isinstance(event, ast.Constant):
+            if name.strip("_") == "report":
                 given = frozenset(keyword.arg or "**" for keyword in node.keywords)
-                yield str(event.value), given, f"{path.name}:{node.lineno}"
+                for event in texts_of(node.args[0]):
+                    yield event, given, f"{path.name}:{node.lineno}"
+
+
+def texts_of(argument: ast.expr) -> list[str]:
+    """The text, or both of `"disk_full" if full else "disk_has_room"`."""
+    if isinstance(argument, ast.IfExp):
+        return texts_of(argument.body) + texts_of(argument.orelse)
+    return [str(argument.value)] if isinstance(argument, ast.Constant) else []
 
 
 def test_catalogue_lists_exactly_the_events_that_are_reported() -> None:

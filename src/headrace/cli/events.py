@@ -31,6 +31,42 @@ EVENTS: Mapping[str, Event] = {
         "There are as many connections as `server.connections_max` allows. Raise it, and the"
         " limit of open files with it.",
     ),
+    "disk_full": Event(
+        "error",
+        ("room_bytes",),
+        "The disk is nearly full: new jobs are refused with `disk_full`, acks are still taken."
+        " Give it room; nothing needs a restart.",
+    ),
+    "disk_has_room": Event("info", ("room_bytes",), "New jobs are taken again."),
+    "leader_failed": Event(
+        "error",
+        ("error", "kind"),
+        "The log may have lost what memory holds, or an invariant does not hold. This engine is"
+        " given up; a server ends with the exit code that names the cause.",
+    ),
+    "log_idle_failed": Event(
+        "warning",
+        ("error",),
+        "Work that a log does at leisure, such as allocating the next segment, failed; it is"
+        " done later, when it must be.",
+    ),
+    "log_refused": Event(
+        "warning",
+        ("error",),
+        "The log certainly did not write a commit; its callers were refused and may try again.",
+    ),
+    "log_stalled": Event(
+        "warning",
+        ("stalled_ms",),
+        "A commit took this long to become durable. Leases and timeouts stood still meanwhile."
+        " Look at the disk.",
+    ),
+    "loop_paused": Event(
+        "warning",
+        ("paused_ms",),
+        "The process did not run for this long: a stopped or overcommitted machine, or a turn"
+        " that was too long. Leases and timeouts stood still meanwhile.",
+    ),
     "message_not_sent": Event(
         "error",
         ("message", "why"),
