@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
 import threading
 from collections.abc import Iterator
 
@@ -174,3 +175,24 @@ def test_started_thread_can_be_joined_with_a_deadline(env: Env) -> None:
     assert not join(0.001)
     go_on.set()
     assert join(WAIT_S)
+
+
+async def test_busy_loop_does_not_starve_the_thread(io: IoThread) -> None:
+    """A call that blocks four times wants the interpreter back four times. With the hand-off
+    it gets it within a turn or two, without it only after a switch interval of 5 ms."""
+    written = Outcomes()
+    turns = 0
+
+    def block() -> None:
+        for _ in range(4):
+            select.select([], [], [], 0.0002)
+
+    for commit in range(1, 31):
+        io.submit(block, written)
+        while len(written.seen) < commit:
+            for _ in range(10_000):
+                pass
+            turns += 1
+            io.give_way()
+
+    assert turns < 30 * 40
