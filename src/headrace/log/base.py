@@ -97,7 +97,8 @@ class SnapshotWriter(Protocol):
     def publish(self) -> SnapshotInfo:
         """A later `recover` may start from it. Its index must be durable by now.
 
-        Raises: `Fenced`; `Refused` (the disk is full; the snapshot is gone).
+        Of two snapshots of one index the first stays. Raises: `Fenced`; `Refused` (the disk
+        is full; the snapshot is gone).
         """
 
     def abort(self) -> None:

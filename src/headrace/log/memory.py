@@ -142,12 +142,19 @@ class MemoryLog:
         self._leading(epoch)
         return MemorySnapshotWriter(self, epoch, index, self._wal_bytes)
 
-    def publish_snapshot(self, epoch: Epoch, snapshot: MemorySnapshot, begun_at_bytes: int) -> None:
+    def publish_snapshot(
+        self, epoch: Epoch, snapshot: MemorySnapshot, begun_at_bytes: int
+    ) -> SnapshotInfo:
         """For `MemorySnapshotWriter`."""
         store = self._leading(epoch)
-        invariant(snapshot.info.index <= store.last_index, "the snapshot's index is durable")
-        store.snapshots.append(snapshot)
+        last = store.snapshots[-1].info if store.snapshots else None
+        invariant(snapshot.info.index <= store.last_index, "its index is durable")
+        invariant(last is None or last.index <= snapshot.info.index, "snapshots come in order")
         self._wal_bytes -= begun_at_bytes
+        if last is not None and last.index == snapshot.info.index:
+            return last
+        store.snapshots.append(snapshot)
+        return snapshot.info
 
     def truncate(self, epoch: Epoch, before: int) -> int:
         store = self._leading(epoch)
@@ -211,8 +218,7 @@ class MemorySnapshotWriter:
         size_bytes = sum(map(len, self._blocks))
         info = SnapshotInfo(self._index, self._epoch.number, size_bytes)
         snapshot = MemorySnapshot(info, tuple(self._blocks))
-        self._log.publish_snapshot(self._epoch, snapshot, self._begun_at_bytes)
-        return info
+        return self._log.publish_snapshot(self._epoch, snapshot, self._begun_at_bytes)
 
     def abort(self) -> None:
         self._blocks.clear()

@@ -6,6 +6,8 @@ Whoever may write there may forge jobs; a network file system keeps neither `flo
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from headrace.log.base import LogEnv
 from headrace.log.file.layout import Layout, parse_segment_name, parse_snapshot_name
 from headrace.model.env import Disk, FileStat
@@ -38,20 +40,25 @@ GROUP_OR_WORLD_WRITE = 0o022
 
 
 def make_directories(env: LogEnv, layout: Layout) -> None:
-    """All directories durably exist, mode 0700. Raises: `UnsafeDirectory`."""
+    """All directories durably exist, mode 0700. Raises: `UnsafeDirectory`.
+
+    Those found are synced as well: who made them may have been killed before the sync.
+    """
     for path in (layout.root, *layout.directories):
-        if env.disk.stat(path) is not None:
-            continue
         try:
-            env.disk.mkdir(path)
-            env.disk.fsync_dir(path.rpartition("/")[0] or "/")
+            if env.disk.stat(path) is None:
+                env.disk.mkdir(path)
         except FileExistsError:
-            continue
+            pass
         except OSError as error:
             raise UnsafeDirectory(
                 f"cannot make {path}: {error.strerror}.",
                 hint="Make its parent directory, or choose a place where this user may write.",
             ) from error
+    # A parent that this user cannot read was made, and synced, by somebody else.
+    with suppress(PermissionError):
+        env.disk.fsync_dir(layout.root.rpartition("/")[0] or "/")
+    env.disk.fsync_dir(layout.root)
 
 
 def check_directory(env: LogEnv, layout: Layout) -> None:

@@ -252,7 +252,7 @@ class FileLog:
     def _start_fresh(self, epoch: Epoch, found: Found, writer: WalWriter) -> None:
         """Commits go to a new segment; the end of an unclean log is sealed before it."""
         now_ms = self._env.clock.wall_ms()
-        if found.tail is not None and not found.tail.sealed:
+        if found.tail is not None:
             ref = found.segments[-1]
             with refusing_full_disk(self._layout):
                 end = renew_tail(self._disk, self._layout, ref, found.tail, epoch, now_ms)
@@ -303,26 +303,36 @@ class FileLog:
         )
         begun_at_bytes = self._wal_bytes
 
-        def make_visible(ref: SnapshotRef) -> None:
-            self._publish_snapshot(epoch, ref)
+        def make_visible(ref: SnapshotRef) -> SnapshotRef:
+            visible = self._publish_snapshot(epoch, ref)
             self._wal_bytes -= begun_at_bytes
+            return visible
 
         with self._writing():
             return FileSnapshotWriter(self._disk, self._layout, header, make_visible)
 
-    def _publish_snapshot(self, epoch: Epoch, ref: SnapshotRef) -> None:
-        """The finished temporary file has its name and is listed, durably."""
+    def _publish_snapshot(self, epoch: Epoch, ref: SnapshotRef) -> SnapshotRef:
+        """The finished temporary file has its name and is listed, durably.
+
+        State at one index is the same whenever it is taken: of two snapshots of an index
+        the first stays, so that a listed file is never written over.
+        """
         path = ref.path(self._layout)
+        writer = self._leading(epoch)
+        listed = writer.current.snapshots
+        invariant(ref.index <= writer.end.index, "its index is durable", index=ref.index)
+        invariant(not listed or listed[-1].index <= ref.index, "snapshots come in order")
         with self._writing():
+            if listed and listed[-1].index == ref.index:
+                self._disk.unlink(path + TEMPORARY)
+                return listed[-1]
+            publish_written(self._disk, self._layout.snapshots, base_name(path))
             try:
-                writer = self._leading(epoch)
-                invariant(ref.index <= writer.end.index, "its index is durable", index=ref.index)
-                publish_written(self._disk, self._layout.snapshots, base_name(path))
-                writer.publish(snapshots=(*writer.current.snapshots, ref))
-            except (Fenced, Refused):
-                remove_if_there(self._disk, path + TEMPORARY)
-                remove_if_there(self._disk, path)
+                writer.publish(snapshots=(*listed, ref))
+            except Refused:
+                self._disk.unlink(path)
                 raise
+        return ref
 
     def truncate(self, epoch: Epoch, before: int) -> int:
         writer = self._leading(epoch)

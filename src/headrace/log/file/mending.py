@@ -4,7 +4,8 @@ The page cache is not trusted after an unclean end. The last process may have di
 failed sync, whose pages read back well although they are not on the disk (Rebello et al.,
 "Can Applications Recover from fsync Failures?", ATC 2020). So nothing is ever appended to
 an unclean tail: its valid part, read from the medium, is copied to a new file, sealed,
-synced, and renamed over the old one; commits go on in a fresh segment.
+synced, and renamed over the old one; commits go on in a fresh segment. A tail that ends
+with a seal is copied too: the seal may have been read from the cache only.
 
 A crash at any place leaves the old tail or the new one, and both mean the same.
 """
@@ -72,6 +73,9 @@ def renew_tail(
         write_fully(disk, fd, tail.content[: tail.offset], 0)
         writer = SegmentWriter(disk, fd, path, tail.header, size_bytes=tail.offset)
         writer.resume(tail.end())
-        writer.seal(epoch, now_ms)
+        if tail.sealed:
+            disk.fdatasync(fd)
+        else:
+            writer.seal(epoch, now_ms)
     publish_written(disk, layout.wal, base_name(path))
     return writer.end()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from headrace.log.base import Refused, SnapshotInfo
+from headrace.log.base import Fenced, Refused, SnapshotInfo
 from headrace.log.file.current import SnapshotRef
 from headrace.log.file.disk_io import remove_if_there, write_fully
 from headrace.log.file.layout import TEMPORARY, Layout
@@ -32,14 +32,17 @@ from headrace.model.limits import SNAPSHOT_BLOCK_BYTES_MAX, SNAPSHOT_SYNC_BYTES
 
 
 class FileSnapshotWriter:
-    """`make_visible` makes the finished, durable temporary file count, or raises."""
+    """`make_visible` makes the finished, durable temporary file count, or raises.
+
+    It returns what counts for the index, which may be an earlier snapshot of it.
+    """
 
     def __init__(
         self,
         disk: Disk,
         layout: Layout,
         header: SnapshotHeader,
-        make_visible: Callable[[SnapshotRef], None],
+        make_visible: Callable[[SnapshotRef], SnapshotRef],
     ) -> None:
         self._disk = disk
         self._layout = layout
@@ -113,8 +116,11 @@ class FileSnapshotWriter:
         self._disk.close(self._open_fd())
         self._fd = None
         ref = SnapshotRef(self._header.index, self._header.epoch_number, self._offset)
-        self._make_visible(ref)
-        return ref.info()
+        try:
+            return self._make_visible(ref).info()
+        except Fenced:
+            remove_if_there(self._disk, self._path + TEMPORARY)
+            raise
 
     def _trailer(self) -> bytes:
         trailer = SnapshotTrailer(

@@ -1,0 +1,1 @@
+"""For tests: a simulated machine, and the suite that every log must pass."""
