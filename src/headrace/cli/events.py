@@ -73,6 +73,25 @@ EVENTS: Mapping[str, Event] = {
         "A reply or push could not be written in the wire format, and its asker got `internal`:"
         " a bug in headrace. Please report it.",
     ),
+    "node_leads": Event(
+        "info",
+        ("epoch", "last_index", "record_count", "dropped_bytes", "seconds", "async_window_ms"),
+        "The server has recovered and takes calls. `record_count` were replayed after the"
+        " snapshot in `seconds`; `dropped_bytes` is the torn end that a crash left, set aside in"
+        " `lost+found`; an `async` queue can lose `async_window_ms`.",
+    ),
+    "settle_lost": Event(
+        "warning",
+        ("jobs", "code", "message"),
+        "A worker could not tell the server how jobs ended, for a minute. Their leases expire"
+        " and they may run again.",
+    ),
+    "settle_refused": Event(
+        "warning",
+        ("job_id", "kind", "code", "message"),
+        "The server did not take an ack, nack or release. With `stale_lease` the job was given"
+        " to somebody else meanwhile.",
+    ),
     "silent_peer_disconnected": Event(
         "info",
         ("silent_ms",),
