@@ -1,0 +1,354 @@
+"""One term of leading: the only writer of one engine, from recovery to stop or failure.
+
+Joins turns, group commit, releases, leases, waiters, snapshots and upkeep; decides the
+order in which they come:
+
+1. `submit` runs commands in the turn; at the end of the turn parked claims are served
+   and ready jobs dispatched, so that they share the commit of what fed them.
+2. The turn's records go to the committer, which begins a commit if none is in flight.
+3. When a commit is durable, the next one is begun, then replies and effects up to its
+   index leave, each peer flushed once.
+
+Must never let anything out that depends on records that are not durable, and never go
+on with an engine whose records the log may have lost: `fail` ends the term.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from headrace.engine.engine import Engine
+from headrace.log.base import Log, Refused
+from headrace.model.commands import Claim, Command
+from headrace.model.effects import Effect, JobEnded, PushCancel, PushJobs, SessionEnded
+from headrace.model.env import Env, IoThread
+from headrace.model.errors import (
+    ClientError,
+    Draining,
+    HeadraceError,
+    OutcomeUnknown,
+    Unavailable,
+)
+from headrace.model.limits import ASYNC_WINDOW_MS_MAX
+from headrace.model.pushes import CancelPushed, DrainPushed, JobsPushed
+from headrace.model.replies import Claimed
+from headrace.runtime.budget import Budget
+from headrace.runtime.committer import Appended, Committer, CommitterEvents
+from headrace.runtime.handlers import Handlers, Parts
+from headrace.runtime.leases import LeaseWatch
+from headrace.runtime.peer import Peer
+from headrace.runtime.recovery import Recovered
+from headrace.runtime.releases import Releases
+from headrace.runtime.reports import Report
+from headrace.runtime.seeds import Seeds
+from headrace.runtime.sessions import Sessions
+from headrace.runtime.snapshots import SnapshotOptions, Snapshots
+from headrace.runtime.stats import Stats
+from headrace.runtime.turns import TurnEvents, Turns
+from headrace.runtime.upkeep import Upkeep
+from headrace.runtime.waiters import ClaimKey, Waiting
+
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+class LeaderOptions(msgspec.Struct, frozen=True):
+    snapshot: SnapshotOptions = SnapshotOptions()
+    async_window_ms: int = ASYNC_WINDOW_MS_MAX
+
+
+class Leader:
+    """Serves until `fail` or `close`. All methods belong to the loop's thread."""
+
+    def __init__(
+        self,
+        env: Env,
+        log: Log,
+        recovered: Recovered,
+        commit_thread: IoThread,
+        snapshot_thread: IoThread,
+        loop: asyncio.AbstractEventLoop,
+        options: LeaderOptions,
+        report: Report,
+        on_failed: Callable[[BaseException], None],
+    ) -> None:
+        self.engine: Engine = recovered.engine
+        self.epoch = recovered.epoch
+        self.stats = Stats()
+        self.failed = False
+        self._env = env
+        self._loop = loop
+        self._report = report
+        self._on_failed = on_failed
+        self._commit_thread = commit_thread
+        self._closed = False
+        self._on_drained: Callable[[], None] | None = None
+        self._dispatch_held = False
+        """Ready jobs wait until the disk has caught up."""
+        self._on_quiet: Callable[[], None] | None = None
+        self._began_ns = env.clock.mono_ns()
+        self._sessions = Sessions()
+        self._budget = Budget()
+        self._log_clock = recovered.log_clock
+        self._committer = Committer(
+            log,
+            recovered.epoch,
+            commit_thread,
+            env.clock,
+            loop,
+            CommitterEvents(self._durable, self._refused, self.fail, self._idle),
+            self.engine.last_index,
+        )
+        self._turns = Turns(
+            self.engine,
+            self._committer,
+            self._log_clock,
+            env.clock,
+            Seeds(env.entropy),
+            loop,
+            self.stats,
+            TurnEvents(self._ending, self._taken, self._ended, self.fail),
+        )
+        self._releases = Releases(self._deliver)
+        self._leases = LeaseWatch(self.engine, env.clock, self._sessions)
+        self._upkeep = Upkeep(
+            self.engine,
+            self._turns,
+            self._committer,
+            log,
+            self._leases,
+            self._sessions,
+            self._budget,
+            env.clock,
+            loop,
+            report,
+        )
+        self._snapshots = Snapshots(
+            self.engine,
+            log,
+            recovered.epoch,
+            self._committer,
+            snapshot_thread,
+            env.clock,
+            loop,
+            options.snapshot,
+            self.stats,
+            report,
+            recovered.snapshot_bytes,
+        )
+        parts = Parts(
+            self.engine,
+            self._turns,
+            self._committer,
+            self._releases,
+            self._sessions,
+            self._leases,
+            self._budget,
+            self.stats,
+            options.async_window_ms,
+        )
+        self._waits: Waiting[bytes, None] = Waiting(
+            loop, lambda waiter: self._handlers.wait_overdue(waiter)
+        )
+        self._claims: Waiting[ClaimKey, Claim] = Waiting(
+            loop, lambda waiter: self._handlers.claim_overdue(waiter)
+        )
+        self._handlers = Handlers(parts, self._waits, self._claims, self._gauges)
+
+    def begin(self) -> None:
+        """Leases have their full time before them, and what is due is planned."""
+        for session_id in self.engine.session_ids():
+            self.engine.set_connected(session_id, False)
+        self._leases.watch_all()
+        self._turns.open()
+
+    # --- commands
+
+    def submit(self, command: Command, peer: Peer, request_id: int) -> None:
+        """See `Node.submit`."""
+        turns = self._turns
+        turns.open()
+        self.stats.commands += 1
+        try:
+            self._handlers.take(command, peer, request_id)
+            turns.cut_if_full()
+        except (ClientError, Unavailable) as error:
+            self._handlers.refuse(peer, request_id, error)
+        except Exception as bug:
+            self._releases.hold(self.engine.last_index, peer, request_id, _unknown(bug))
+            self.fail(bug)
+
+    def connect(self, session_id: bytes, peer: Peer) -> None:
+        if self._sessions.get(session_id) is not None:
+            self._turns.open()
+            self._handlers.connect(session_id, peer)
+
+    def knows_session(self, session_id: bytes) -> bool:
+        facts = self._sessions.get(session_id)
+        return facts is not None and not facts.expiring
+
+    def drop_peer(self, peer: Peer) -> None:
+        """Nothing is pushed to `peer` any more; its sessions live on without it."""
+        self._waits.drop_peer(peer)
+        self._claims.drop_peer(peer)
+        for session_id in self._sessions.disconnect(peer):
+            self.engine.set_connected(session_id, False)
+
+    def log_time_ms(self) -> int:
+        return self._log_clock.now_ms()
+
+    # --- the turn
+
+    def _ending(self) -> bool:
+        self._dispatch_held = not self._handlers.may_dispatch()
+        if self._dispatch_held:
+            return False
+        if self._claims.count:
+            self._handlers.serve_parked()
+        return self.engine.dispatch()
+
+    def _taken(self, index: int, effects: list[Effect]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is JobEnded:
+                if self._waits.count:
+                    self._handlers.job_ended(effect.job_id)  # type: ignore[union-attr]
+            elif kind is SessionEnded:
+                self._sessions.end(effect.session_id)  # type: ignore[union-attr]
+            else:
+                self._releases.hold_effect(index, effect)
+
+    def _ended(self) -> None:
+        self._releases.release(self._committer.durable_index)
+        self._upkeep.plan()
+        if self._snapshots.is_due():
+            self._snapshots.begin()
+        if self._on_drained is not None:
+            self._check_drained()
+        if self._committer.in_flight:
+            self._commit_thread.give_way()
+
+    # --- the log
+
+    def _durable(self, commit: Appended) -> None:
+        total_s = commit.total_ns / NS_PER_S
+        self.stats.note_commit(
+            commit.body_bytes, commit.command_count, total_s, commit.append_ns / NS_PER_S
+        )
+        self._snapshots.wal_bytes = commit.wal_bytes
+        self._budget.note_commit(total_s * 1000)
+        self._upkeep.note_durable(commit.flight_ns, commit.room_bytes)
+        self._releases.release(commit.last_index)
+        if self._dispatch_held:
+            self._turns.open()
+
+    def _refused(self, error: Refused) -> None:
+        self.stats.appends_refused += 1
+        self._report("log_refused", error=str(error))
+        self._upkeep.note_refused()
+
+    def _idle(self) -> None:
+        self._upkeep.note_idle()
+        if self._on_quiet is not None:
+            self._on_quiet()
+
+    def _deliver(self, effect: Effect, index: int) -> Peer | None:
+        if type(effect) is PushJobs:
+            self._upkeep.note_push()
+            return self._sessions.push(effect.session_id, JobsPushed(effect.groups), index)
+        if type(effect) is PushCancel:
+            return self._sessions.push(effect.session_id, CancelPushed(effect.leases), index)
+        return None
+
+    # --- the end
+
+    def drain(self, drain_ms: int, on_drained: Callable[[], None]) -> None:
+        """No new work from here on; `on_drained` is called once no lease is left.
+
+        Workers are told that they have `drain_ms`.
+        """
+        self._handlers.draining = True
+        self._on_drained = on_drained
+        deadline_ms = self.log_time_ms() + drain_ms
+        for peer in self._sessions.peers():
+            peer.send_push(DrainPushed(deadline_ms))
+            peer.flush()
+        self._turns.open()
+        for waiter in list(self._claims.take_all()):
+            self._handlers.hold(waiter.peer, waiter.request_id, Claimed())
+
+    def finish(self, on_quiet: Callable[[], None]) -> None:
+        """Nothing more is taken; `on_quiet` when all that was taken is durable and answered."""
+        for waiter in list(self._waits.take_all()):
+            self._handlers.refuse(waiter.peer, waiter.request_id, _stopping())
+        self._turns.open()
+        self._snapshots.stop()
+        self._upkeep.stop()
+        self._on_quiet = on_quiet
+        self._loop.call_soon(self._check_quiet)
+
+    def _check_quiet(self) -> None:
+        if self._committer.idle and self._on_quiet is not None:
+            self._on_quiet()
+
+    def _check_drained(self) -> None:
+        leased = self.engine.gauges()["headrace_jobs_leased"]
+        if not leased and self._on_drained is not None:
+            on_drained, self._on_drained = self._on_drained, None
+            on_drained()
+
+    def close(self) -> None:
+        """The term is over; whoever still waits is told that nobody knows."""
+        if self._closed:
+            return
+        self._closed = True
+        self._turns.close()
+        self._upkeep.stop()
+        self._committer.close()
+        for wait in list(self._waits.take_all()):
+            self._releases.say(wait.peer, wait.request_id, _stopping())
+        for claim in list(self._claims.take_all()):
+            self._releases.say(claim.peer, claim.request_id, _stopping())
+        self._releases.fail(_unknown)
+
+    def fail(self, error: BaseException) -> None:
+        """The log may have lost what memory holds, or memory is wrong: this term is over."""
+        if self._closed:
+            return
+        self.failed = True
+        self._report("leader_failed", error=str(error), kind=type(error).__name__)
+        self.close()
+        self._on_failed(error)
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            "headrace_last_index": float(self.engine.last_index),
+            "headrace_durable_index": float(self._committer.durable_index),
+            "headrace_pending_bytes": float(self._turns.waiting_bytes),
+            "headrace_replies_waiting": float(self._releases.waiting),
+            "headrace_claims_parked": float(self._claims.count),
+            "headrace_jobs_waited_for": float(self._waits.count),
+            "headrace_sessions_connected": float(self._sessions.connected_count()),
+            "headrace_wal_bytes": float(self._snapshots.wal_bytes),
+            "headrace_log_room_bytes": float(self._budget.room_bytes),
+            "headrace_snapshot_running": float(self._snapshots.running),
+            "headrace_log_time_ahead_ms": float(self._log_clock.ahead_of_wall_ms()),
+            "headrace_epoch": float(self.epoch.number),
+            "headrace_uptime_seconds": (self._env.clock.mono_ns() - self._began_ns) / NS_PER_S,
+        }
+
+
+def _unknown(bug: BaseException | None = None) -> HeadraceError:
+    return OutcomeUnknown(
+        "The server stopped before this was known to be durable.",
+        hint="It may or may not have happened: repeat the call with the same ids.",
+    )
+
+
+def _stopping() -> Draining:
+    return Draining(
+        "The server is stopping.", hint="Ask again when it is back.", retry_after_ms=1_000
+    )

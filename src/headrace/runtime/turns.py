@@ -1,0 +1,150 @@
+"""Turns: one pass of the loop, one time, one stretch of records.
+
+The first command of a pass opens a turn and asks the loop to close it right after what
+is ready now, so all commands read in one pass share one `now_ms` and end in one part of
+a commit. A turn is cut early after a `sync` command, and when it holds as much as a
+commit may: a command is never split.
+
+Must never let a command run outside a turn, and never take records without handing them
+to the committer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from headrace.codec.records import encode_records
+from headrace.engine.engine import Engine
+from headrace.model.commands import Command
+from headrace.model.effects import Effect
+from headrace.model.env import Clock
+from headrace.model.errors import ClientError, Unavailable
+from headrace.model.limits import COMMIT_BYTES_MAX, COMMIT_COMMANDS_MAX
+from headrace.model.replies import Reply
+from headrace.runtime.clock import LogClock
+from headrace.runtime.committer import Committer, Part
+from headrace.runtime.seeds import Seeds
+from headrace.runtime.stats import Stats
+
+NS_PER_S = 1_000_000_000
+
+
+class TurnEvents(msgspec.Struct, frozen=True):
+    """Whom a turn tells."""
+
+    ending: Callable[[], bool]
+    """The last chance to run commands in this turn; True: open another right after it."""
+    taken: Callable[[int, list[Effect]], None]
+    """Records up to this index are with the committer; what they owe."""
+    ended: Callable[[], None]
+    failed: Callable[[BaseException], None]
+    """The engine raised what it must not: what it holds may be wrong."""
+
+
+class Turns:
+    """The only place that runs commands and takes records."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        committer: Committer,
+        log_clock: LogClock,
+        clock: Clock,
+        seeds: Seeds,
+        loop: asyncio.AbstractEventLoop,
+        stats: Stats,
+        events: TurnEvents,
+    ) -> None:
+        self.now_ms = 0
+        """Log time of the turn."""
+        self._engine = engine
+        self._committer = committer
+        self._log_clock = log_clock
+        self._clock = clock
+        self._seeds = seeds
+        self._loop = loop
+        self._stats = stats
+        self._events = events
+        self._is_open = False
+        self._opened_ns = 0
+        self._commands = 0
+        self._size_bytes = 0
+        self._closed = False
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that this turn and all before it have yet to bring to the disk."""
+        return self._size_bytes + self._committer.pending_bytes
+
+    def open(self) -> None:
+        """A turn is open; it ends with this pass of the loop."""
+        if self._is_open or self._closed:
+            return
+        self._is_open = True
+        self._opened_ns = self._clock.mono_ns()
+        self.now_ms = self._log_clock.now_ms()
+        self._engine.begin_turn(self.now_ms)
+        self._loop.call_soon(self._end)
+
+    def run(self, command: Command, size_bytes: int = 0) -> Reply:
+        """The command has run. Raises: `ClientError`, `Unavailable`; nothing changed then."""
+        reply = self._engine.run(command, self._seeds.next())
+        self._commands += 1
+        self._size_bytes += size_bytes
+        return reply
+
+    def run_own(self, command: Command) -> Reply | None:
+        """Run a command of the node itself, in a turn; None when it has no object any more."""
+        self.open()
+        try:
+            return self.run(command)
+        except (ClientError, Unavailable):
+            return None
+
+    def cut_if_full(self) -> None:
+        """A commit's worth of commands stands by itself; called after each command."""
+        if self._commands >= COMMIT_COMMANDS_MAX or self._size_bytes >= COMMIT_BYTES_MAX:
+            self.cut()
+
+    def cut(self, *, seals: bool = False) -> None:
+        """What ran so far is with the committer; `seals`: nothing later shares its commit."""
+        records, effects = self._engine.take_turn()
+        if records:
+            self._committer.add(
+                Part(
+                    body=encode_records(records),
+                    record_count=len(records),
+                    command_count=self._commands,
+                    now_ms=self.now_ms,
+                    closed_ns=self._clock.mono_ns(),
+                    seals=seals,
+                )
+            )
+        self._commands = 0
+        self._size_bytes = 0
+        if effects:
+            self._events.taken(self._engine.last_index, effects)
+
+    def close(self) -> None:
+        """No turn ends or begins any more."""
+        self._closed = True
+
+    def _end(self) -> None:
+        self._is_open = False
+        if self._closed:
+            return
+        try:
+            again = self._events.ending()
+            self.cut()
+        except Exception as bug:
+            self._events.failed(bug)
+            return
+        self._stats.turns += 1
+        self._stats.turn_seconds.observe((self._clock.mono_ns() - self._opened_ns) / NS_PER_S)
+        self._committer.kick()
+        self._events.ended()
+        if again:
+            self._loop.call_soon(self.open)

@@ -1,0 +1,216 @@
+"""What the node does by itself, and when: maintenance, leases, recalls, a look at the disk.
+
+There is no clock tick. Each timer stands only while something is due that it waits for,
+so an idle node sleeps and writes nothing. Work comes in bounded steps with the loop
+between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from headrace.engine.engine import Engine
+from headrace.log.base import Log
+from headrace.model.commands import ListSessions, Maintain
+from headrace.model.env import Clock
+from headrace.model.limits import (
+    DISK_CHECK_MS,
+    LOG_IDLE_MS,
+    LOG_STALL_MS,
+    MAINTAIN_WAIT_MS_MAX,
+    RECALL_AFTER_MS,
+)
+from headrace.model.replies import SessionPage, SessionView
+from headrace.runtime.budget import Budget
+from headrace.runtime.committer import Committer
+from headrace.runtime.leases import LeaseWatch
+from headrace.runtime.recall import Recall
+from headrace.runtime.reports import Report
+from headrace.runtime.sessions import Sessions
+from headrace.runtime.turns import Turns
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+_BARREN_WAIT_MS = 1_000
+"""When a step of maintenance finds nothing although it was due, the next comes this late."""
+
+
+class Timer:
+    """At most one callback ahead; setting it earlier moves it, later does not."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+        self._loop = loop
+        self._call = call
+        self._handle: asyncio.TimerHandle | None = None
+        self.at_s = 0.0
+
+    def within(self, delay_s: float) -> None:
+        """`call` comes after `delay_s` at the latest."""
+        at_s = self._loop.time() + max(0.0, delay_s)
+        if self._handle is not None:
+            if self.at_s <= at_s:
+                return
+            self._handle.cancel()
+        self.at_s = at_s
+        self._handle = self._loop.call_at(at_s, self._fire)
+
+    def cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    @property
+    def is_set(self) -> bool:
+        return self._handle is not None
+
+    def _fire(self) -> None:
+        self._handle = None
+        self._call()
+
+
+class Upkeep:
+    """All timers of a leader but those of single waiters."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        turns: Turns,
+        committer: Committer,
+        log: Log,
+        leases: LeaseWatch,
+        sessions: Sessions,
+        budget: Budget,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        report: Report,
+    ) -> None:
+        self._engine = engine
+        self._turns = turns
+        self._committer = committer
+        self._log = log
+        self._leases = leases
+        self._sessions = sessions
+        self._budget = budget
+        self._clock = clock
+        self._loop = loop
+        self._report = report
+        self._recall = Recall(engine, leases, sessions)
+        self._barren_index = -1
+        self._quiet_since_ns = 0
+        self._burst = False
+        self._stopped = False
+        self._maintain = Timer(loop, self._maintain_now)
+        self._deadlines = Timer(loop, self._look_at_deadlines)
+        self._recalls = Timer(loop, self._look_for_recalls)
+        self._disk = Timer(loop, self._look_at_disk)
+        self._leisure = Timer(loop, self._look_for_leisure)
+
+    def plan(self) -> None:
+        """Each timer stands where the state says; called at the end of every turn."""
+        if self._stopped:
+            return
+        due_ms = self._engine.next_due_ms()
+        if due_ms is not None:
+            self._plan_maintenance(due_ms)
+        deadline_ns = self._leases.next_ns()
+        if deadline_ns is not None:
+            self._deadlines.within((deadline_ns - self._leases.now_ns()) / NS_PER_S)
+
+    def stop(self) -> None:
+        """Nothing is planned any more."""
+        self._stopped = True
+        for timer in (self._maintain, self._deadlines, self._recalls, self._disk, self._leisure):
+            timer.cancel()
+
+    # --- the engine's own work
+
+    def _plan_maintenance(self, due_ms: int) -> None:
+        delay_ms = due_ms - self._turns.now_ms
+        if delay_ms <= 0 and self._barren_index == self._engine.last_index:
+            delay_ms = _BARREN_WAIT_MS
+        self._maintain.within(min(delay_ms, MAINTAIN_WAIT_MS_MAX) / 1000)
+
+    def _maintain_now(self) -> None:
+        self._turns.open()
+        due_ms = self._engine.next_due_ms()
+        if due_ms is not None and due_ms <= self._turns.now_ms:
+            before = self._engine.last_index
+            self._turns.run_own(Maintain())
+            self._barren_index = before if self._engine.last_index == before else -1
+
+    # --- leases
+
+    def _look_at_deadlines(self) -> None:
+        late_s = self._loop.time() - self._deadlines.at_s
+        if late_s > LOG_STALL_MS / 1000:
+            self._report("loop_paused", paused_ms=int(late_s * 1000))
+            self._leases.pause(int(late_s * NS_PER_S))
+        if self._committer.stalled():
+            self._deadlines.within(LOG_STALL_MS / 1000)
+            return
+        for command in self._leases.step():
+            self._turns.run_own(command)
+        self.plan()
+
+    # --- recalls
+
+    def note_push(self) -> None:
+        """Jobs were given to a session: some may have to come back."""
+        if not (self._recalls.is_set or self._stopped) and self._sessions.connected_count() > 1:
+            self._recalls.within(RECALL_AFTER_MS / 1000)
+
+    def _look_for_recalls(self) -> None:
+        if self._recall.look(self._list_sessions):
+            self._recalls.within(RECALL_AFTER_MS / 1000)
+
+    def _list_sessions(self) -> list[SessionView]:
+        page = self._turns.run_own(ListSessions())
+        return cast(SessionPage, page).sessions if page is not None else []
+
+    # --- the log
+
+    def note_durable(self, flight_ns: int, room_bytes: int) -> None:
+        """A commit is durable that was `flight_ns` on its way."""
+        self._burst = True
+        self._quiet_since_ns = self._clock.mono_ns()
+        if flight_ns > LOG_STALL_MS * NS_PER_MS:
+            self._report("log_stalled", stalled_ms=flight_ns // NS_PER_MS)
+            self._leases.pause(flight_ns)
+        self._note_room(room_bytes)
+
+    def note_refused(self) -> None:
+        self._note_room(0)
+
+    def note_idle(self) -> None:
+        """Nothing waits for the disk."""
+        if self._burst and not self._stopped:
+            self._leisure.within(LOG_IDLE_MS / 1000)
+
+    def _note_room(self, room_bytes: int) -> None:
+        if (room_bytes <= 0) != (self._budget.room_bytes <= 0):
+            self._report("disk_full" if room_bytes <= 0 else "disk_has_room", room_bytes=room_bytes)
+        self._budget.room_bytes = room_bytes
+        if room_bytes <= 0 and not self._stopped:
+            self._disk.within(DISK_CHECK_MS / 1000)
+
+    def _look_at_disk(self) -> None:
+        self._committer.call(self._log.room, self._room_seen)
+
+    def _room_seen(self, room_bytes: int | None, error: BaseException | None) -> None:
+        self._note_room(0 if room_bytes is None else room_bytes)
+
+    def _look_for_leisure(self) -> None:
+        if not self._committer.idle:
+            return
+        quiet_ms = (self._clock.mono_ns() - self._quiet_since_ns) / NS_PER_MS
+        if quiet_ms < LOG_IDLE_MS:
+            self._leisure.within((LOG_IDLE_MS - quiet_ms) / 1000)
+        else:
+            self._burst = False
+            self._committer.call(self._log.idle, self._leisure_used)
+
+    def _leisure_used(self, result: None, error: BaseException | None) -> None:
+        if error is not None:
+            self._report("log_idle_failed", error=str(error))
