@@ -179,20 +179,24 @@ class FileLog:
         raise InvariantViolated("the last try returns or raises")
 
     def close(self) -> None:
-        writer, lock = self._writer, self._lock
-        self._writer = self._lock = self._found = self._epoch = None
         try:
-            if writer is not None and self._poison is None:
-                writer.finish()
+            if self._writer is not None and self._poison is None:
+                self._writer.finish()
         except (OSError, Refused):
             # Every commit is durable already. Without the mark the next start is an unclean
             # one, which costs it a copy of the tail and nothing else.
             pass
         finally:
-            if writer is not None:
-                writer.close()
-            if lock is not None:
-                lock.release()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Descriptors and lock are free and nothing was written: as a killed process leaves it."""
+        writer, lock = self._writer, self._lock
+        self._writer = self._lock = self._found = self._epoch = None
+        if writer is not None:
+            writer.close()
+        if lock is not None:
+            lock.release()
 
     # --- leading
 

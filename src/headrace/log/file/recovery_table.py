@@ -16,10 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import Generic, TypeVar
 
 import msgspec
 
 from headrace.model.errors import invariant
+
+V = TypeVar("V")
 
 
 class SegmentFacts(msgspec.Struct, frozen=True):
@@ -72,12 +75,12 @@ class StrayVerdict(Enum):
     STOP = "stop: commits lie behind a gap"
 
 
-class Case(msgspec.Struct, frozen=True):
+class Case(msgspec.Struct, Generic[V], frozen=True):
     """One row. Facts are in the order of the fields of their struct."""
 
     why: str
     facts: tuple[bool | None, ...]
-    verdict: Verdict | StrayVerdict
+    verdict: V
 
     def matches(self, facts: tuple[bool, ...]) -> bool:
         return all(
@@ -87,7 +90,7 @@ class Case(msgspec.Struct, frozen=True):
 
 _Y, _N, _any = True, False, None
 
-SEGMENT_CASES: tuple[Case, ...] = (
+SEGMENT_CASES: tuple[Case[Verdict], ...] = (
     # present, header_valid, linked, misplaced, sealed, last, later_commit, below_watermark,
     # closed_clean, rest_empty
     Case(
@@ -157,7 +160,7 @@ SEGMENT_CASES: tuple[Case, ...] = (
     ),
 )
 
-STRAY_CASES: tuple[Case, ...] = (
+STRAY_CASES: tuple[Case[StrayVerdict], ...] = (
     # newer, header_valid, linked, holds_commits
     Case(
         "a truncation unlisted it and was stopped before deleting it",
@@ -188,18 +191,14 @@ STRAY_CASES: tuple[Case, ...] = (
 
 
 def judge_segment(facts: SegmentFacts) -> Verdict:
-    verdict = _look_up(SEGMENT_CASES, msgspec.structs.astuple(facts)).verdict
-    assert isinstance(verdict, Verdict)
-    return verdict
+    return _look_up(SEGMENT_CASES, msgspec.structs.astuple(facts))
 
 
 def judge_stray(facts: StrayFacts) -> StrayVerdict:
-    verdict = _look_up(STRAY_CASES, msgspec.structs.astuple(facts)).verdict
-    assert isinstance(verdict, StrayVerdict)
-    return verdict
+    return _look_up(STRAY_CASES, msgspec.structs.astuple(facts))
 
 
-def _look_up(cases: Sequence[Case], facts: tuple[bool, ...]) -> Case:
+def _look_up(cases: Sequence[Case[V]], facts: tuple[bool, ...]) -> V:
     matching = [case for case in cases if case.matches(facts)]
     invariant(len(matching) == 1, "exactly one row matches", facts=facts, matching=len(matching))
-    return matching[0]
+    return matching[0].verdict
