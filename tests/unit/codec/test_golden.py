@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import msgspec
 import pytest
 
 from headrace.codec.messages import MESSAGES, decode_body
-from headrace.model import errors
+from headrace.model import errors, handshake
 from headrace.model.errors import StopError
-from headrace.protocol.framing import HEADER, HEADER_BYTES
+from headrace.protocol.framing import HEADER, HEADER_BYTES, PREAMBLE, FrameReader
 from tests.unit.codec.wire_samples import (
     REGISTRY,
     SAMPLES,
@@ -23,6 +24,7 @@ from tests.unit.codec.wire_samples import (
     registry,
     structs,
 )
+from tests.unit.codec.wire_spec import SPEC, rows_of_spec, rows_of_struct
 
 RELEASED: dict[str, Any] = json.loads(REGISTRY.read_text(encoding="utf-8"))
 ERRORS_MD = Path(__file__).resolve().parents[3] / "spec/errors.md"
@@ -161,3 +163,38 @@ def test_errors_md_has_every_stop_code_with_its_exit_code() -> None:
     }
 
     assert {code: row[0] for code, row in rows_of("Stop codes").items()} == expected
+
+
+def test_tables_of_the_spec_are_those_of_the_program() -> None:
+    assert rows_of_spec() == {kind.__name__: rows_of_struct(kind) for kind in structs()}
+
+
+def test_spec_names_each_message_with_its_number() -> None:
+    headings = re.findall(r"^### 0x(\w\w) .*`(\w+)`$", SPEC.read_text("utf-8"), re.MULTILINE)
+
+    assert {int(number, 16): name for number, name in headings} == {
+        number: kind.__name__ for number, kind in MESSAGES.items()
+    }
+
+
+def test_exchange_of_the_spec_is_what_it_says() -> None:
+    section = SPEC.read_text("utf-8").partition("## 11.")[2].partition("## 12.")[0]
+    blocks = [_bytes_of(block) for block in re.findall(r"```\n(.*?)```", section, re.DOTALL)]
+    stream = b"".join(blocks)[len(PREAMBLE) :]
+    frames = [
+        (kind, request_id, decode_body(kind, body))
+        for kind, request_id, body in FrameReader().frames(memoryview(stream))
+    ]
+
+    assert blocks[0][:4] == PREAMBLE
+    assert frames == [
+        (0x01, 1, handshake.Hello(client_name="demo")),
+        (0x10, 2, SAMPLES["enqueue"]),
+        (0x81, 2, SAMPLES["enqueued"]),
+    ]
+
+
+def _bytes_of(block: str) -> bytes:
+    """Pairs of hex digits at the start of each line; two blanks and a word begin a comment."""
+    pairs = [re.match(r"(?: *[0-9a-f]{2}\b)*", line) for line in block.splitlines()]
+    return bytes.fromhex("".join(found[0] for found in pairs if found))

@@ -216,7 +216,11 @@ def lost(released: dict[str, Any], current: dict[str, Any]) -> list[str]:
         if current["fields"].get(name, [])[: len(names)] != names
     ]
     for part in ("codes", "vectors"):
-        found += [f"{part}: {name} is gone" for name in released.get(part, []) if name not in current[part]]
+        found += [
+            f"{part}: {name} is gone"
+            for name in released.get(part, [])
+            if name not in current[part]
+        ]
     return found
 
 
