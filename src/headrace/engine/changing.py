@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 import msgspec
 
 from headrace.engine import lifecycle
-from headrace.engine.finished import tombstone_state, unpack
+from headrace.engine.finished import live_entries, unpack
 from headrace.engine.job import FLAG_CANCEL_REQUESTED, LEASED, Job
 from headrace.engine.lifecycle import Verb
+from headrace.engine.queues import Queue
+from headrace.engine.state import EngineState
 from headrace.engine.turn import Turn, unknown_job
 from headrace.engine.validate import check_name, check_range, check_settings, due_at_ms
 from headrace.model import limits
@@ -24,7 +29,6 @@ from headrace.model.commands import (
 )
 from headrace.model.effects import PushCancel
 from headrace.model.errors import (
-    BadRequest,
     LimitReached,
     UnknownJob,
     UnknownQueue,
@@ -34,8 +38,6 @@ from headrace.model.ids import id_to_text
 from headrace.model.job import State
 from headrace.model.queue import QueueSettings
 from headrace.model.records import (
-    RING_DEAD,
-    RING_SUCCEEDED,
     CancelRequested,
     JobRescheduled,
     JobRevived,
@@ -52,10 +54,10 @@ def state_of(turn: Turn, job_id: bytes) -> int:
     job = turn.live(job_id)
     if job is not None:
         return job.state
-    ended = turn.state.ended.get(job_id) if job_id else None
-    if ended is None:
-        raise unknown_job(job_id) if len(job_id) == 16 else BadRequest("A job id has 16 bytes.")
-    return tombstone_state(ended) if isinstance(ended, int) else unpack(ended).state
+    known = turn.remembered(job_id)
+    if known is None:
+        raise unknown_job(job_id)
+    return known.state
 
 
 def _live(turn: Turn, job_id: bytes, verb: Verb) -> Job:
@@ -106,7 +108,7 @@ def revive(turn: Turn, command: Revive, seed: int) -> Changed:
     """Raises: `UnknownJob` also when retention has kept nothing but the id."""
     state = state_of(turn, command.job_id)
     lifecycle.check(command.job_id, state, Verb.REVIVE)
-    if isinstance(turn.state.ended.get(command.job_id), int):
+    if turn.state.ended.get(command.job_id) is None:
         raise UnknownJob(
             f"Of job {id_to_text(command.job_id)} only the id is still known.",
             hint="Retention has removed it, or it was deleted; enqueue a new job.",
@@ -120,7 +122,7 @@ def delete(turn: Turn, command: Delete, seed: int) -> Done:
     """The job is gone; its id stays remembered for a while, its key is free."""
     state = state_of(turn, command.job_id)
     lifecycle.check(command.job_id, state, Verb.DELETE)
-    if turn.live(command.job_id) is None and isinstance(turn.state.ended.get(command.job_id), int):
+    if turn.live(command.job_id) is None and turn.state.ended.get(command.job_id) is None:
         raise unknown_job(command.job_id)
     turn.emit(JobsDeleted([command.job_id]))
     return Done()
@@ -140,7 +142,8 @@ def purge(turn: Turn, command: Purge, seed: int) -> Purged:
             "Purge removes final and waiting jobs; leased ones belong to their worker.",
             hint="Name states among scheduled, blocked, ready, succeeded, dead, cancelled.",
         )
-    job_ids = _to_purge(turn, command.queue, wanted, limits.STEP_JOBS_MAX + 1)
+    found = _purgeable(turn.state, queue, wanted)
+    job_ids = list(islice(found, limits.STEP_JOBS_MAX + 1))
     more = len(job_ids) > limits.STEP_JOBS_MAX
     del job_ids[limits.STEP_JOBS_MAX :]
     if job_ids:
@@ -148,33 +151,20 @@ def purge(turn: Turn, command: Purge, seed: int) -> Purged:
     return Purged(count=len(job_ids), more=more)
 
 
-def _to_purge(turn: Turn, name: str, wanted: set[int], count: int) -> list[bytes]:
-    state = turn.state
-    queue = state.queues[name]
-    found: list[bytes] = []
+def _purgeable(state: EngineState, queue: Queue, wanted: set[int]) -> Iterator[bytes]:
+    """Ids of the queue's jobs in these states; ready ones first, final ones oldest first."""
     if State.READY in wanted:
         for lanes in queue.kinds.values():
             for lane in lanes.lanes.values():
-                found += [job.job_id for job in lane.first(count - len(found))]
-                if len(found) >= count:
-                    return found
+                yield from (job.job_id for job in lane.in_order(lane.count))
     if State.SCHEDULED in wanted and queue.counts[State.SCHEDULED]:
         for job in state.scheduled.live_jobs():
-            if job.spec.queue == name:
-                found.append(job.job_id)
-                if len(found) >= count:
-                    return found
-    rings = [(State.DEAD, RING_DEAD), (State.SUCCEEDED, RING_SUCCEEDED)]
-    rings.append((State.CANCELLED, RING_SUCCEEDED))
-    for final, ring_no in rings:
-        if final in wanted:
-            for entry in queue.rings[ring_no].entries:
-                if state.ended.get(entry.job_id) is entry.packed:
-                    if unpack(entry.packed).state == final:
-                        found.append(entry.job_id)
-                        if len(found) >= count:
-                            return found
-    return found
+            if job.spec.queue == queue.name:
+                yield job.job_id
+    for ring in queue.rings:
+        for entry in live_entries(ring, state.ended):
+            if unpack(entry.packed).state in wanted:
+                yield entry.job_id
 
 
 def unknown_queue(name: str) -> UnknownQueue:

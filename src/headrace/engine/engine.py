@@ -264,7 +264,7 @@ class Engine:
             "headrace_jobs": state.job_count,
             "headrace_payload_bytes": state.payload_bytes,
             "headrace_finished_bytes": state.finished_bytes,
-            "headrace_ids_remembered": len(state.ended_order),
+            "headrace_ids_remembered": len(state.remembered),
             "headrace_keys": len(state.keys),
         }
         for job_state in (1, 2, 3, 4):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.engine.finished import tombstone_state, unpack
+from headrace.engine.finished import unpack
 from headrace.engine.keys import digest_of, scope_of
 from headrace.engine.splitmix import SplitMix
 from headrace.engine.turn import Turn
@@ -191,16 +191,17 @@ def _known(call: _Call, job: NewJob, spec: JobSpec) -> tuple[bytes, int] | None:
             spec.kind,
         )
         return _same_or_conflict(job_id, same, live.state)
-    ended = state.ended.get(job_id)
-    if ended is not None:
-        if isinstance(ended, int):
-            return job_id, tombstone_state(ended)
-        finished = unpack(ended)
+    packed = state.ended.get(job_id)
+    if packed is not None:
+        finished = unpack(packed)
         same = finished.payload == job.payload and (
             finished.spec.queue,
             finished.spec.kind,
         ) == (spec.queue, spec.kind)
         return _same_or_conflict(job_id, same, finished.state)
+    known = state.remembered.get(job_id)
+    if known is not None:
+        return job_id, known.state
     twin = call.ids.get(job_id)
     if twin is not None:
         same = twin[0].payload == job.payload and twin[1] == spec
@@ -264,10 +265,8 @@ def _state_of(call: _Call, job_id: bytes) -> int:
     live = state.jobs.get(job_id)
     if live is not None:
         return live.state
-    ended = state.ended.get(job_id)
-    if ended is None:
-        return 0
-    return tombstone_state(ended) if isinstance(ended, int) else unpack(ended).state
+    known = call.turn.remembered(job_id)
+    return 0 if known is None else known.state
 
 
 def _check_room(call: _Call) -> None:

@@ -262,7 +262,7 @@ def _finished_pruned(state: EngineState, record: records.FinishedPruned) -> None
 
 
 def _ids_forgotten(state: EngineState, record: records.IdsForgotten) -> None:
-    state.forget(record.count)
+    state.remembered.forget(record.count)
 
 
 def _keys_expired(state: EngineState, record: records.KeysExpired) -> None:

@@ -30,7 +30,11 @@ def _check_counts(state: EngineState) -> None:
     specs: Counter[int] = Counter()
     for job_id, job in state.jobs.items():
         invariant(job.job_id == job_id, "a job stands under its own id", job=job_id.hex())
-        invariant(job.state in (SCHEDULED, READY, LEASED), "a live job is not final", s=job.state)
+        invariant(
+            job.state in (SCHEDULED, READY, LEASED),
+            "a live job is not final",
+            s=job.state,
+        )
         invariant(job.number < state.next_number, "numbers come from the counter")
         counted[job.spec.queue, job.state] += 1
         payload[job.spec.queue] += len(job.payload)
@@ -67,7 +71,11 @@ def _check_lanes(state: EngineState) -> None:
                 _check_ready(state, job, priority, lanes.queue, lanes.kind)
                 standing[id(job)] += 1
             bitmap |= 1 << priority
-        invariant(bitmap == lanes.bitmap, "the bitmap shows the lanes with jobs", kind=lanes.kind)
+        invariant(
+            bitmap == lanes.bitmap,
+            "the bitmap shows the lanes with jobs",
+            kind=lanes.kind,
+        )
     ready = sum(queue.counts[READY] for queue in state.queues.values())
     invariant(len(standing) == ready, "every ready job stands in a lane")
     invariant(all(count == 1 for count in standing.values()), "and in one only")
@@ -105,15 +113,10 @@ def _check_leases(state: EngineState) -> None:
 def _check_ended(state: EngineState) -> None:
     kept: Counter[tuple[str, int]] = Counter()
     size_bytes = 0
-    remembered = {
-        job_id for page, start, end in state.ended_order.pages() for job_id in page[start:end]
-    }
     for job_id, value in state.ended.items():
         invariant(state.jobs.get(job_id) is None, "no job is live and final", job=job_id.hex())
-        if isinstance(value, int):
-            invariant(job_id in remembered, "a remembered id is in the order of ends")
-            continue
         finished = unpack(value)
+        invariant(finished.job_id == job_id, "a kept job stands under its own id")
         queue = state.queues[finished.spec.queue]
         ring_no = 0 if queue.ring_of(finished.state) is queue.rings[0] else 1
         kept[queue.name, ring_no] += 1

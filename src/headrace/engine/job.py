@@ -25,8 +25,6 @@ GONE = 0
 FLAG_STARTED = 1
 """The log knows that the holder started it."""
 FLAG_CANCEL_REQUESTED = 2
-FLAG_REVIVED = 4
-"""It was final before; its id stands in the order of ended jobs already."""
 
 
 class Spec(msgspec.Struct, gc=False):

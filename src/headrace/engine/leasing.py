@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from headrace.engine import lifecycle
 from headrace.engine.backoff import backoff_ms
-from headrace.engine.finished import tombstone_state, tombstone_token, unpack
+from headrace.engine.finished import unpack
 from headrace.engine.job import (
     FLAG_CANCEL_REQUESTED,
     SUCCEEDED,
@@ -94,18 +94,13 @@ def _ack_refusal(turn: Turn, job_id: bytes, token: int, seen: set[bytes]) -> Cli
 
 def _acked(turn: Turn, job_id: bytes, token: int) -> bool:
     """This lease ended the job with success, as far as it is still known."""
-    ended = turn.state.ended.get(job_id) if job_id else None
-    if ended is None:
-        return False
-    if isinstance(ended, int):
-        return tombstone_token(ended) == token and tombstone_state(ended) == SUCCEEDED
-    finished = unpack(ended)
-    return finished.token == token and finished.state == SUCCEEDED
+    known = turn.remembered(job_id)
+    return known is not None and known.token == token and known.state == SUCCEEDED
 
 
 def _gone(turn: Turn, job_id: bytes, token: int) -> ClientError:
-    if not job_id or turn.state.ended.get(job_id) is None:
-        return unknown_job(job_id) if len(job_id) == 16 else stale_lease(job_id, token)
+    if turn.remembered(job_id) is None:
+        return unknown_job(job_id)
     return stale_lease(job_id, token)
 
 
@@ -143,15 +138,12 @@ def _nack_refusal(turn: Turn, failure: Failure) -> ClientError | None:
     if job is not None:
         taken = job.token == token and _ended_by_nack(job.cold)
         return None if taken else stale_lease(job_id, token)
-    ended = turn.state.ended.get(job_id) if job_id else None
-    if ended is None:
+    known = turn.remembered(job_id)
+    if known is None:
         return _gone(turn, job_id, token)
-    if isinstance(ended, int):
-        taken = tombstone_token(ended) == token and tombstone_state(ended) != SUCCEEDED
-    else:
-        finished = unpack(ended)
-        taken = finished.token == token and _ended_by_nack(finished.cold)
-    return None if taken else stale_lease(job_id, token)
+    packed = turn.state.ended.get(job_id)
+    taken = known.state != SUCCEEDED if packed is None else _ended_by_nack(unpack(packed).cold)
+    return None if taken and known.token == token else stale_lease(job_id, token)
 
 
 def _ended_by_nack(cold: bytes | None) -> bool:

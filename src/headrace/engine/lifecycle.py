@@ -104,7 +104,7 @@ _ROWS: dict[Verb, tuple[Answer, Answer, Answer, Answer, Answer, Answer, Answer]]
     Verb.EXPIRE: (IGN, IGN, IGN, M, IGN, IGN, IGN),
     Verb.PROMOTE: (M, IGN, IGN, IGN, IGN, IGN, IGN),
     Verb.START_BY: (M, M, M, IGN, IGN, IGN, IGN),
-    # A leased job stays so until its holder confirms; asking twice for what is final changes nothing.
+    # A leased job stays so until its holder confirms; cancelling twice changes nothing.
     Verb.CANCEL: (M, M, M, S, WRONG, WRONG, S),
     Verb.RESCHEDULE: (M, M, M, WRONG, WRONG, WRONG, WRONG),
     Verb.CHANGE_PRIORITY: (S, S, S, WRONG, WRONG, WRONG, WRONG),

@@ -43,9 +43,9 @@ def maintain(turn: Turn, command: Maintain, seed: int) -> Done:
 def next_due_ms(state: EngineState) -> int | None:
     """Log time of the next step; None when nothing is on its way."""
     times = [state.scheduled.next_at_ms(), _first_start_by_ms(state), state.next_age_ms]
-    ended_at_ms = state.ended_order.first_at_ms()
+    ended_at_ms = state.remembered.first_due_ms()
     if ended_at_ms is not None:
-        times.append(ended_at_ms + limits.REMEMBER_MS + _GRAIN_MS)
+        times.append(ended_at_ms + limits.REMEMBER_MS)
     key_at_ms = state.keys.next_expiry_ms()
     if key_at_ms is not None:
         times.append(key_at_ms + _GRAIN_MS)
@@ -153,7 +153,7 @@ def _count_old(turn: Turn, queue: Queue, ring_no: int) -> int:
 
 def _forget(turn: Turn) -> None:
     before_ms = turn.now_ms - limits.REMEMBER_MS
-    count = turn.state.ended_order.ended_by(before_ms, limits.STEP_JOBS_MAX)
+    count = turn.state.remembered.ended_by(before_ms, limits.STEP_JOBS_MAX)
     if count:
         turn.emit(IdsForgotten(count))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headrace.engine.finished import tombstone_state, unpack
+from headrace.engine.finished import unpack
 from headrace.engine.job import (
     FLAG_CANCEL_REQUESTED,
     FLAG_STARTED,
@@ -29,7 +29,7 @@ from headrace.engine.turn import Turn, unknown_job
 from headrace.engine.validate import check_range
 from headrace.model import limits
 from headrace.model.commands import GetJob, GetQueue, ListJobs, ListQueues, ListSessions
-from headrace.model.errors import BadRequest, UnknownJob, UnknownQueue
+from headrace.model.errors import UnknownJob, UnknownQueue
 from headrace.model.ids import id_to_text
 from headrace.model.job import JobExtra, JobHistoryEntry, State
 from headrace.model.records import RING_DEAD, RING_SUCCEEDED
@@ -57,17 +57,18 @@ def job_view(turn: Turn, job_id: bytes, with_payload: bool) -> JobView:
     job = turn.live(job_id)
     if job is not None:
         return live_view(turn, job, with_payload)
-    ended = turn.state.ended.get(job_id) if job_id else None
-    if ended is None:
-        raise unknown_job(job_id) if len(job_id) == 16 else BadRequest("A job id has 16 bytes.")
-    if isinstance(ended, int):
-        word = State(tombstone_state(ended)).word
+    known = turn.remembered(job_id)
+    if known is None:
+        raise unknown_job(job_id)
+    packed = turn.state.ended.get(job_id)
+    if packed is None:
+        word = State(known.state).word
         raise UnknownJob(
             f"Job {id_to_text(job_id)} has ended ({word}), and is not kept any more.",
             hint="Raise the retention of its queue to keep finished jobs longer.",
             state=word,
         )
-    return finished_view(turn, unpack(ended), with_payload)
+    return finished_view(turn, unpack(packed), with_payload)
 
 
 def live_view(turn: Turn, job: Job, with_payload: bool) -> JobView:
@@ -160,15 +161,11 @@ def list_jobs(turn: Turn, command: ListJobs, seed: int) -> JobPage:
     check_range("limit", command.limit, 1, limits.PAGE_ROWS_MAX)
     wanted = frozenset(command.states) or frozenset(int(state) for state in State)
     rows: list[JobView] = []
-    scanned = 0
-    cursor = command.cursor
-    for position, view in _scan(turn, command, wanted):
-        scanned += 1
-        cursor = position
+    for scanned, (place, view) in enumerate(_scan(turn, command, wanted), start=1):
         if view is not None:
             rows.append(view)
         if len(rows) == command.limit or scanned == limits.PAGE_SCAN_ROWS_MAX:
-            return JobPage(jobs=rows, cursor=cursor)
+            return JobPage(jobs=rows, cursor=place)
     return JobPage(jobs=rows)
 
 
@@ -284,7 +281,8 @@ def list_queues(turn: Turn, command: ListQueues, seed: int) -> QueuePage:
     page = names[: command.limit]
     cursor = page[-1].encode() if len(names) > len(page) else b""
     return QueuePage(
-        queues=[queue_view(turn, turn.state.queues[name]) for name in page], cursor=cursor
+        queues=[queue_view(turn, turn.state.queues[name]) for name in page],
+        cursor=cursor,
     )
 
 

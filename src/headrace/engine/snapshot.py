@@ -13,10 +13,7 @@ from headrace.model.errors import InvariantViolated, ReplayDiverged
 from headrace.model.records import MACHINE_VERSION
 from headrace.model.rows import (
     AnyRow,
-    EndedAgainRow,
-    EndedOrderRow,
     EndedRow,
-    EndedTimesRow,
     JobRow,
     KeyRow,
     MetaRow,
@@ -24,8 +21,6 @@ from headrace.model.rows import (
     RememberedRow,
     SessionRow,
 )
-
-_RUNS_A_ROW = 4096
 
 
 class SnapshotWalk:
@@ -67,10 +62,8 @@ def _job_row(_job_id: bytes, job: Job) -> JobRow:
     return job.row()
 
 
-def _ended_row(job_id: bytes, value: bytes | int) -> AnyRow:
-    if isinstance(value, int):
-        return RememberedRow(job_id, value >> 3, value & 7)
-    return EndedRow(value)
+def _ended_row(_job_id: bytes, packed: bytes) -> EndedRow:
+    return EndedRow(packed)
 
 
 def _head_rows(state: EngineState) -> Iterator[AnyRow]:
@@ -80,7 +73,7 @@ def _head_rows(state: EngineState) -> Iterator[AnyRow]:
             state.index,
             state.now_ms,
             state.next_number,
-            state.ended_order.next_no,
+            state.next_ended_no,
             state.keys.next_number,
             state.next_session_no,
             state.epoch_number,
@@ -89,24 +82,8 @@ def _head_rows(state: EngineState) -> Iterator[AnyRow]:
     ]
     rows += [queue.row() for queue in state.queues.values()]
     rows += [session.row() for session in state.sessions.values()]
-    rows += [EndedAgainRow(*item) for item in state.ended_again.items()]
-    runs = state.ended_order.runs()
-    pages = state.ended_order.pages()
-    return _with_ended_order(rows, state.ended_order.first_no, runs, pages)
-
-
-def _with_ended_order(
-    rows: list[AnyRow],
-    first_no: int,
-    runs: list[tuple[int, int]],
-    pages: list[tuple[list[bytes], int, int]],
-) -> Iterator[AnyRow]:
-    yield from rows
-    for start in range(0, len(runs), _RUNS_A_ROW):
-        yield EndedTimesRow(first_no, runs[start : start + _RUNS_A_ROW])
-    for page, start, end in pages:
-        yield EndedOrderRow(first_no, page[start:end])
-        first_no += end - start
+    rows += state.remembered.rows()
+    return iter(rows)
 
 
 class Loader:
@@ -118,9 +95,6 @@ class Loader:
         self._state = state
         self._jobs: list[Job] = []
         self._ended: list[tuple[int, RingEntry, str, int]] = []
-        self._next_ended_no = 0
-        self._order: list[EndedOrderRow] = []
-        self._runs: list[tuple[int, int]] = []
 
     def load(self, rows: Iterable[AnyRow]) -> None:
         for row in rows:
@@ -172,16 +146,10 @@ class Loader:
         elif isinstance(row, SessionRow):
             state.open_session(row)
         elif isinstance(row, RememberedRow):
-            state.ended.put(row.job_id, row.token << 3 | row.state)
-        elif isinstance(row, EndedOrderRow):
-            self._order.append(row)
-        elif isinstance(row, EndedTimesRow):
-            self._runs += row.runs
+            state.remembered.load(row)
         elif isinstance(row, KeyRow):
             taken = TakenKey(row.job_id, row.digest, row.expires_at_ms, row.number)
             state.keys.load(row.scope, taken)
-        elif isinstance(row, EndedAgainRow):
-            state.ended_again[row.job_id] = row.ended_no
 
     def _load_meta(self, row: MetaRow) -> None:
         if row.machine_version != MACHINE_VERSION:
@@ -196,12 +164,12 @@ class Loader:
         state.next_session_no = row.next_session_no
         state.epoch_number = row.epoch_number
         state.keys.next_number = row.next_key_no
-        self._next_ended_no = row.next_ended_no
+        state.next_ended_no = row.next_ended_no
 
     def finish(self) -> None:
         """All rows are loaded: the indexes that rows do not hold are rebuilt."""
         self._place_jobs()
-        self._rebuild_ended()
+        self._rebuild_rings()
 
     def _place_jobs(self) -> None:
         state = self._state
@@ -223,15 +191,8 @@ class Loader:
                 state.leased_alone += 1
         self._jobs = []
 
-    def _rebuild_ended(self) -> None:
+    def _rebuild_rings(self) -> None:
         state = self._state
-        order = state.ended_order
-        self._order.sort(key=lambda row: row.first_no)
-        order.first_no = self._order[0].first_no if self._order else self._next_ended_no
-        order.next_no = order.first_no
-        for row in self._order:
-            order.load_ids(row.job_ids)
-        order.load_runs(self._runs)
         self._ended.sort(key=lambda item: item[0])
         for _, entry, queue, final_state in self._ended:
             state.keep(state.queues[queue], final_state, entry)

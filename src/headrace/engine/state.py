@@ -11,17 +11,14 @@ import heapq
 from headrace.engine import lifecycle
 from headrace.engine.finished import (
     Ended,
-    EndedOrder,
     RingEntry,
     live_entries,
     pack,
-    tombstone,
     unpack,
 )
 from headrace.engine.job import (
     CANCELLED,
     DEAD,
-    FLAG_REVIVED,
     GONE,
     LEASED,
     READY,
@@ -44,6 +41,7 @@ from headrace.engine.queues import (
     TOTAL_SUCCEEDED,
     Queue,
 )
+from headrace.engine.remembered import Remembered
 from headrace.engine.sessions import Session
 from headrace.engine.table import Table
 from headrace.engine.timers import Timers
@@ -103,9 +101,9 @@ class EngineState:
         self.next_session_no = 1
         self.jobs: Table[Job] = Table()
         self.ended: Ended = Table()
-        self.ended_order = EndedOrder()
-        self.ended_again: dict[bytes, int] = {}
-        """Revived jobs that ended once more: the number of the end that counts."""
+        self.next_ended_no = 0
+        """Order of ends."""
+        self.remembered = Remembered()
         self.keys = Keys()
         self.queues: dict[str, Queue] = {}
         self.lanes: list[KindLanes] = []
@@ -269,7 +267,7 @@ class EngineState:
         self.unplace(job)
         self.free_key(job.spec.queue, job.spec.kind, job.cold, job.job_id)
         self._forget_live(job, queue)
-        self._remember(job.job_id, job.flags, tombstone(job.token, CANCELLED))
+        self.remembered.add(job.job_id, job.token, CANCELLED, self.now_ms)
         self.ended_now.append(job.job_id)
         job.state = GONE
 
@@ -279,19 +277,13 @@ class EngineState:
         self.count_payload(queue, -len(job.payload))
         self._leave_spec(job.spec)
 
-    def _remember(self, job_id: bytes, flags: int, value: bytes | int) -> None:
-        self.ended.put(job_id, value)
-        number = self.ended_order.add(job_id, self.now_ms)
-        if flags & FLAG_REVIVED:
-            self.ended_again[job_id] = number
-
     # --- leases
 
     def lease(self, job: Job, token: int, session: Session | None, lease_ms: int) -> None:
         self.move(job, lifecycle.CLAIM, LEASED)
         job.token = token
         job.leased_at_ms = self.now_ms
-        job.flags &= FLAG_REVIVED
+        job.flags = 0
         if session is None:
             job.session_no = 0
             job.lease_ms = lease_ms
@@ -354,7 +346,12 @@ class EngineState:
     # --- ends
 
     def finish(
-        self, job: Job, rule: Rule, state: int, result: bytes | None = None, reason: str = ""
+        self,
+        job: Job,
+        rule: Rule,
+        state: int,
+        result: bytes | None = None,
+        reason: str = "",
     ) -> None:
         """The job is final: packed, in its queue's ring, its id remembered."""
         if job.state == LEASED:
@@ -363,7 +360,8 @@ class EngineState:
         self.move(job, rule, state)
         queue.counts[state] -= 1
         job_id = job.job_id
-        number = self.ended_order.next_no
+        number = self.next_ended_no
+        self.next_ended_no += 1
         packed = pack(
             Finished(
                 job_id,
@@ -383,7 +381,8 @@ class EngineState:
             )
         )
         self._forget_live(job, queue)
-        self._remember(job_id, job.flags, packed)
+        self.ended.put(job_id, packed)
+        self.remembered.add(job_id, job.token, state, self.now_ms)
         self.keep(queue, state, RingEntry(job_id, packed, number, self.now_ms))
         self.ended_now.append(job_id)
         queue.totals[_TOTAL_OF_STATE[state]] += 1
@@ -421,7 +420,7 @@ class EngineState:
             self.next_age_ms = due_ms
 
     def prune(self, queue: Queue, ring_no: int, count: int) -> None:
-        """The oldest `count` jobs of a ring are known by id alone, or not at all."""
+        """The oldest `count` jobs of a ring are remembered by id at most."""
         ring = queue.rings[ring_no]
         while count:
             entry = ring.entries[0]
@@ -431,60 +430,29 @@ class EngineState:
             count -= 1
             ring.leave(entry.packed)
             self.finished_bytes -= len(entry.packed)
-            if entry.ended_no < self.ended_order.first_no:
-                self.ended.remove(entry.job_id)
-            else:
-                finished = unpack(entry.packed)
-                self.ended.put(entry.job_id, self._tombstone(finished.token, finished.state))
-
-    _last_tombstone: tuple[int, int, int] = (0, 0, 0)
-
-    def _tombstone(self, token: int, state: int) -> int:
-        """Jobs of one claim share one int: a remembered id costs little more than itself."""
-        last_token, last_state, value = self._last_tombstone
-        if token != last_token or state != last_state:
-            value = tombstone(token, state)
-            self._last_tombstone = (token, state, value)
-        return value
-
-    def forget(self, count: int) -> None:
-        """The oldest `count` ended ids are no longer remembered for their own sake."""
-        for _ in range(count):
-            number = self.ended_order.first_no
-            job_id = self.ended_order.pop()
-            again = self.ended_again.get(job_id)
-            if again is not None:
-                if again != number:
-                    continue
-                del self.ended_again[job_id]
-            if isinstance(self.ended.get(job_id), int):
-                self.ended.remove(job_id)
+            self.ended.remove(entry.job_id)
 
     def take_ended(self, job_id: bytes) -> Finished:
         """A kept final job leaves its ring, to be revived or deleted."""
         packed = self.ended.get(job_id)
-        if not isinstance(packed, bytes):
+        if packed is None:
             raise InvariantViolated(f"record names job {id_to_text(job_id)}, which is not kept")
         finished = unpack(packed)
         queue = self.queues[finished.spec.queue]
         queue.ring_of(finished.state).leave(packed)
         self.finished_bytes -= len(packed)
+        self.ended.remove(job_id)
         return finished
 
     def delete_ended(self, job_id: bytes) -> None:
         finished = self.take_ended(job_id)
         self.free_key(finished.spec.queue, finished.spec.kind, finished.cold, job_id)
-        if finished.ended_no < self.ended_order.first_no:
-            self.ended.remove(job_id)
-        else:
-            self.ended.put(job_id, tombstone(finished.token, finished.state))
 
     def revive(self, job_id: bytes, run_at_ms: int) -> None:
         """A final job waits again: attempt 0, errors kept."""
         finished = self.take_ended(job_id)
         if not lifecycle.REVIVE.moves[finished.state]:
             raise illegal(finished.state, lifecycle.REVIVE.verb, job_id)
-        self.ended.remove(job_id)
         spec = self.spec(finished.spec)
         queue = self.queues[spec.queue]
         job = Job(
@@ -497,7 +465,6 @@ class EngineState:
             finished.enqueued_at_ms,
             run_at_ms,
         )
-        job.flags = FLAG_REVIVED
         job.cold = finished.cold
         job.token = finished.token
         spec.job_count += 1

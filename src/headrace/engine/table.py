@@ -23,7 +23,15 @@ SHARD_COUNT = 256
 class Walk(Generic[V, R]):
     """One pass over a table, in slices; rows are made by `row_of`."""
 
-    __slots__ = ("_items", "_row_of", "_seen", "_shard_no", "_table", "_touched", "done")
+    __slots__ = (
+        "_items",
+        "_row_of",
+        "_seen",
+        "_shard_no",
+        "_table",
+        "_touched",
+        "done",
+    )
 
     def __init__(self, table: Table[V], row_of: Callable[[bytes, V], R]) -> None:
         self._table = table

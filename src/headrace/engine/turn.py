@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from headrace.engine.evolve import evolve
+from headrace.engine.finished import unpack
 from headrace.engine.job import LEASED, Job
+from headrace.engine.remembered import Remembrance
 from headrace.engine.state import EngineState
 from headrace.model.effects import Effect
-from headrace.model.errors import StaleLease, UnknownJob
-from headrace.model.ids import id_to_text
+from headrace.model.errors import BadRequest, ClientError, StaleLease, UnknownJob
+from headrace.model.ids import ID_BYTES, id_to_text
 from headrace.model.records import Record, TimePassed
 
 
@@ -45,13 +47,25 @@ class Turn:
         """The job of that id unless it is final or unknown."""
         return self.state.jobs.get(job_id) if job_id else None
 
+    def remembered(self, job_id: bytes) -> Remembrance | None:
+        """What is known of a job that has ended: for as long as it is kept, and a while more."""
+        if len(job_id) != ID_BYTES:
+            return None
+        packed = self.state.ended.get(job_id)
+        if packed is None:
+            return self.state.remembered.get(job_id)
+        finished = unpack(packed)
+        return Remembrance(finished.token, finished.state)
+
     def held(self, job_id: bytes, token: int) -> Job | None:
         """The job, if exactly this lease of it is live."""
         job = self.live(job_id)
         return job if job is not None and job.state == LEASED and job.token == token else None
 
 
-def unknown_job(job_id: bytes) -> UnknownJob:
+def unknown_job(job_id: bytes) -> ClientError:
+    if len(job_id) != ID_BYTES:
+        return BadRequest(f"A job id has {ID_BYTES} bytes, not {len(job_id)}.")
     return UnknownJob(
         f"No job has the id {id_to_text(job_id)}.",
         hint="It was never enqueued, or retention has removed it.",

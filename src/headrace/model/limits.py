@@ -138,6 +138,8 @@ SNAPSHOT_AGE_MS_MAX = 3_600_000
 SEGMENT_BYTES_FLOOR = 4 * KIB
 """What a segment needs to work at all; tests use such small ones."""
 WATERMARK_SYNC_MS = 1_000
+COPY_TRIES_MAX = 5
+"""Beginnings of a backup that the leader's truncation overtakes."""
 READ_ONLY_TRIES_MAX = 3
 """Looks at a directory that another process changes meanwhile, before believing damage."""
 DISK_RESERVE_BYTES = 64 * MIB
@@ -197,6 +199,8 @@ PORT_DEFAULT = 7431
 CLIENT_WRITE_BUFFER_BYTES = 4 * MIB
 """Calls beyond it stay with the client until the socket has taken what is there."""
 BACKOFF_RECONNECT_MS_MIN = 10
+OPEN_FILES_RESERVED = 64
+"""Descriptors that a server needs beside its connections."""
 
 # --- client and worker
 CONNECT_MS = 5_000

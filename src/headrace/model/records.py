@@ -208,7 +208,7 @@ class FinishedPruned(Record):
 
 
 class IdsForgotten(Record):
-    """The oldest `count` remembered ids are no longer known."""
+    """The oldest `count` remembered ids, whole slices of them, are no longer known."""
 
     count: int
 

@@ -78,28 +78,19 @@ class EndedRow(Row, tag=5):
 
 
 class RememberedRow(Row, tag=6):
-    """A final job of which only id, token and state are still known."""
+    """Ids of ends that followed one another; rows in order of their ends."""
 
-    job_id: bytes
-    token: int
-    state: int
-
-
-class EndedOrderRow(Row, tag=7):
-    """Ids in the order in which their jobs ended, from `first_no` on."""
-
-    first_no: int
-    job_ids: list[bytes]
+    last_at_ms: int
+    """Log time of the last of these ends."""
+    ids: bytes
+    """Sorted, 16 bytes each."""
+    values: bytes
+    """Token × 8 + state of each, 8 bytes big-endian."""
+    open_since_ms: int = 0
+    """Of the newest row: log time of its first end, when more ends will join it; else 0."""
 
 
-class EndedTimesRow(Row, tag=8):
-    """(log time, how many jobs ended then) in order, for the ids of `EndedOrderRow`."""
-
-    first_no: int
-    runs: list[tuple[int, int]]
-
-
-class KeyRow(Row, tag=9):
+class KeyRow(Row, tag=7):
     scope: bytes
     number: int
     job_id: bytes
@@ -107,25 +98,7 @@ class KeyRow(Row, tag=9):
     expires_at_ms: int
 
 
-class EndedAgainRow(Row, tag=10):
-    """A revived job that ended once more: only this number counts for remembering it."""
-
-    job_id: bytes
-    ended_no: int
-
-
-AnyRow = (
-    MetaRow
-    | QueueRow
-    | SessionRow
-    | JobRow
-    | EndedRow
-    | RememberedRow
-    | EndedOrderRow
-    | EndedTimesRow
-    | KeyRow
-    | EndedAgainRow
-)
+AnyRow = MetaRow | QueueRow | SessionRow | JobRow | EndedRow | RememberedRow | KeyRow
 
 
 class Cold(msgspec.Struct, array_like=True, gc=False):
