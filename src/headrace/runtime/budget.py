@@ -11,15 +11,20 @@ since acks are what makes room again. `memory_full` is the engine's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
-from headrace.model.commands import Ack, Command, Enqueue, NewJob
-from headrace.model.errors import DiskFull, Overloaded
+from headrace.model.commands import Ack, Enqueue, NewJob
+from headrace.model.errors import DiskFull, Overloaded, Unavailable
 from headrace.model.limits import (
     DISK_CHECK_MS,
     PENDING_BYTES_MAX,
     PENDING_COMMANDS_MAX,
     PENDING_RESERVE_PERCENT,
 )
+
+Refusal = Callable[[], Unavailable]
+"""Makes a fresh error: an exception that is raised twice keeps growing."""
 
 _RESERVED = 100 + PENDING_RESERVE_PERCENT
 _RETRY_MS_MIN = 20
@@ -40,27 +45,20 @@ class Budget:
     def note_commit(self, total_ms: float) -> None:
         self.commit_ms += (total_ms - self.commit_ms) / 8
 
-    def check_disk(self) -> None:
-        """Raises: `DiskFull`."""
-        if self.room_bytes <= 0:
-            raise DiskFull(
-                "The disk is nearly full: no new jobs until there is room.",
-                hint="Free space on the file system of the data directory. Acks are still taken.",
-                retry_after_ms=DISK_CHECK_MS,
-            )
-
-    def check_new(self, waiting: int, waiting_bytes: int) -> None:
-        """Raises: `Overloaded` when new work must wait."""
+    def new_refusal(self, waiting: int, waiting_bytes: int) -> Refusal | None:
+        """How new work is refused; None: it may come in."""
         if waiting >= PENDING_COMMANDS_MAX or waiting_bytes >= PENDING_BYTES_MAX:
-            raise self._overloaded(waiting, waiting_bytes)
+            return partial(self._overloaded, waiting, waiting_bytes)
+        return None
 
-    def check_ending(self, waiting: int, waiting_bytes: int) -> None:
-        """Raises: `Overloaded` when even the room for ends of work is used up."""
+    def ending_refusal(self, waiting: int, waiting_bytes: int) -> Refusal | None:
+        """How ends of work are refused, once even their own room is used up."""
         if (
             waiting * 100 >= PENDING_COMMANDS_MAX * _RESERVED
             or waiting_bytes * 100 >= PENDING_BYTES_MAX * _RESERVED
         ):
-            raise self._overloaded(waiting, waiting_bytes)
+            return partial(self._overloaded, waiting, waiting_bytes)
+        return None
 
     def _overloaded(self, waiting: int, waiting_bytes: int) -> Overloaded:
         retry_ms = max(_RETRY_MS_MIN, min(_RETRY_MS_MAX, int(2 * self.commit_ms)))
@@ -71,14 +69,20 @@ class Budget:
         )
 
 
-def size_of(command: Command) -> int:
-    """About the bytes that the command brings into the log; 0 for small ones."""
-    weigh = _WEIGHERS.get(type(command))
-    return 0 if weigh is None else weigh(command)
+def disk_full() -> DiskFull:
+    return DiskFull(
+        "The disk is nearly full: no new jobs until there is room.",
+        hint="Free space on the file system of the data directory. Acks are still taken.",
+        retry_after_ms=DISK_CHECK_MS,
+    )
 
 
-def _size_of_enqueue(command: Enqueue) -> int:
-    return sum(map(_size_of_job, command.jobs))
+def size_of(command: Enqueue | Ack) -> int:
+    """About the bytes that the command brings into the log."""
+    if type(command) is Enqueue:
+        jobs = command.jobs
+        return _size_of_job(jobs[0]) if len(jobs) == 1 else sum(map(_size_of_job, jobs))
+    return _size_of_ack(cast(Ack, command))
 
 
 def _size_of_job(job: NewJob) -> int:
@@ -90,9 +94,3 @@ def _size_of_job(job: NewJob) -> int:
 
 def _size_of_ack(command: Ack) -> int:
     return sum(len(result) for _, _, result in command.results if result is not None)
-
-
-_WEIGHERS: dict[type[Command], Callable[..., int]] = {
-    Enqueue: _size_of_enqueue,
-    Ack: _size_of_ack,
-}

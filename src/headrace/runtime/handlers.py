@@ -22,7 +22,7 @@ from headrace.model.errors import ClientError, Draining, Unavailable, UnknownSes
 from headrace.model.ids import id_to_text
 from headrace.model.job import FINAL_STATES
 from headrace.model.limits import ASYNC_WINDOW_MS_MAX, CLAIM_JOBS_MAX
-from headrace.model.queue import DURABILITY_ASYNC, DURABILITY_SYNC
+from headrace.model.queue import DURABILITY_ASYNC, DURABILITY_GROUP, DURABILITY_SYNC
 from headrace.model.replies import (
     Claimed,
     Done,
@@ -32,10 +32,11 @@ from headrace.model.replies import (
     SessionPage,
     StatsReply,
 )
-from headrace.runtime.budget import Budget, size_of
+from headrace.runtime.budget import Budget, disk_full, size_of
 from headrace.runtime.committer import Committer
 from headrace.runtime.leases import LeaseWatch
 from headrace.runtime.peer import Peer
+from headrace.runtime.progress import ProgressGate
 from headrace.runtime.releases import Releases
 from headrace.runtime.sessions import Sessions
 from headrace.runtime.stats import Stats, job_totals
@@ -70,9 +71,13 @@ class Handlers:
         parts: Parts,
         waits: Waiting[bytes, None],
         claims: Waiting[ClaimKey, commands.Claim],
+        gate: ProgressGate,
         gauges: Callable[[], dict[str, float]],
     ) -> None:
         self.draining = False
+        self._new_refusal: Callable[[], Unavailable] | None = None
+        self._ending_refusal: Callable[[], Unavailable] | None = None
+        self._all_group = False
         self._engine = parts.engine
         self._turns = parts.turns
         self._committer = parts.committer
@@ -84,16 +89,16 @@ class Handlers:
         self._async_window_ms = parts.async_window_ms
         self._waits = waits
         self._claims = claims
+        self._gate = gate
         self._gauges = gauges
         self._table: dict[type[Command], Handler] = {
             commands.Enqueue: self._enqueue,
             commands.Claim: self._claim,
             commands.Started: self._started,
             commands.Ack: self._ack,
-            commands.Nack: self._settle,
-            commands.Release: self._settle,
+            commands.ConfigureQueue: self._configure_queue,
             commands.Extend: self._extend,
-            commands.Progress: self._unanswered,
+            commands.Progress: self._progress,
             commands.LogLines: self._unanswered,
             commands.OpenSession: self._open_session,
             commands.Heartbeat: self._heartbeat,
@@ -105,6 +110,7 @@ class Handlers:
             commands.GetStats: self._get_stats,
             commands.Flush: self._flush,
         }
+        self.note_queues()
 
     def take(self, command: Command, peer: Peer, request_id: int) -> None:
         """`command` has run, or waits; its answer is on its way.
@@ -124,42 +130,58 @@ class Handlers:
 
     # --- admission
 
-    def _check_new(self) -> None:
-        if self.draining:
-            raise Draining(
-                "The server is stopping; it takes no new work.",
-                hint="Try again: another one, or this one restarted, will take it.",
-                retry_after_ms=_DRAINING_RETRY_MS,
-            )
-        self._budget.check_new(self._releases.waiting, self._turns.waiting_bytes)
-
-    def _check_ending(self) -> None:
-        self._budget.check_ending(self._releases.waiting, self._turns.waiting_bytes)
+    def look_at_load(self) -> None:
+        """What is refused from here on; a turn can exceed the bounds by one commit."""
+        waiting, waiting_bytes = self._releases.waiting, self._turns.waiting_bytes
+        self._ending_refusal = self._budget.ending_refusal(waiting, waiting_bytes)
+        self._new_refusal = _draining if self.draining else None
+        if not self.draining:
+            self._new_refusal = self._budget.new_refusal(waiting, waiting_bytes)
 
     def may_dispatch(self) -> bool:
         """Claims are new work too, whoever asks for them."""
-        if self.draining:
-            return False
-        try:
-            self._check_new()
-        except Unavailable:
-            return False
-        return True
+        self.look_at_load()
+        return self._new_refusal is None
+
+    def _check_new(self) -> None:
+        if self._new_refusal is not None:
+            raise self._new_refusal()
+
+    def _check_ending(self) -> None:
+        if self._ending_refusal is not None:
+            raise self._ending_refusal()
+
+    def note_queues(self) -> None:
+        """Whether each queue has durability `group`, so that calls need not be looked at."""
+        state = self._engine.state
+        self._all_group = state.options.default_queue.durability == DURABILITY_GROUP and all(
+            queue.settings.durability == DURABILITY_GROUP for queue in state.queues.values()
+        )
+
+    def _configure_queue(self, command: Command, peer: Peer, request_id: int) -> None:
+        self._check_ending()
+        reply = self._turns.run(command)
+        self.note_queues()
+        self.hold(peer, request_id, reply)
 
     # --- producing and settling
 
     def _enqueue(self, command: commands.Enqueue, peer: Peer, request_id: int) -> None:
-        self._check_new()
-        self._budget.check_disk()
-        self._run_durably(command, peer, request_id, size_of(command), may_leave_early=True)
+        if self._new_refusal is not None:
+            raise self._new_refusal()
+        if self._budget.room_bytes <= 0:
+            raise disk_full()
+        if self._all_group:
+            self.hold(peer, request_id, self._turns.run(command, size_of(command)))
+        else:
+            self._run_durably(command, peer, request_id, size_of(command))
 
     def _ack(self, command: commands.Ack, peer: Peer, request_id: int) -> None:
         self._check_ending()
-        self._run_durably(command, peer, request_id, size_of(command), may_leave_early=True)
-
-    def _settle(self, command: Command, peer: Peer, request_id: int) -> None:
-        self._check_ending()
-        self._run_durably(command, peer, request_id, 0, may_leave_early=False)
+        if self._all_group:
+            self.hold(peer, request_id, self._turns.run(command, size_of(command)))
+        else:
+            self._run_durably(command, peer, request_id, size_of(command))
 
     def _run_durably(
         self,
@@ -167,8 +189,6 @@ class Handlers:
         peer: Peer,
         request_id: int,
         size_bytes: int,
-        *,
-        may_leave_early: bool,
     ) -> None:
         durability = self._engine.durability_of(command)
         reply = self._turns.run(command, size_bytes)
@@ -176,7 +196,7 @@ class Handlers:
             reply.durability = durability
             self.hold(peer, request_id, reply)
             self._turns.cut(seals=True)
-        elif durability == DURABILITY_ASYNC and may_leave_early and self._window_is_open():
+        elif durability == DURABILITY_ASYNC and self._window_is_open():
             reply.durability = durability
             reply.index = self._engine.last_index
             self._stats.early_replies += 1
@@ -187,6 +207,10 @@ class Handlers:
     def _window_is_open(self) -> bool:
         """An early reply now is at most `async_window_ms` ahead of the disk."""
         return self._committer.undurable_ms() < self._async_window_ms
+
+    def _progress(self, command: commands.Progress, peer: Peer, request_id: int) -> None:
+        self._check_ending()
+        self._gate.take(command)
 
     def _unanswered(self, command: Command, peer: Peer, request_id: int) -> None:
         self._check_ending()
@@ -366,6 +390,14 @@ class Handlers:
             self._releases.hold(
                 self._engine.last_index, peer, request_id, error.with_traceback(None)
             )
+
+
+def _draining() -> Draining:
+    return Draining(
+        "The server is stopping; it takes no new work.",
+        hint="Try again: another one, or this one restarted, will take it.",
+        retry_after_ms=_DRAINING_RETRY_MS,
+    )
 
 
 def unknown_session(session_id: bytes) -> UnknownSession:

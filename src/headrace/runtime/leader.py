@@ -40,6 +40,7 @@ from headrace.runtime.committer import Appended, Committer, CommitterEvents
 from headrace.runtime.handlers import Handlers, Parts
 from headrace.runtime.leases import LeaseWatch
 from headrace.runtime.peer import Peer
+from headrace.runtime.progress import ProgressGate
 from headrace.runtime.recovery import Recovered
 from headrace.runtime.releases import Releases
 from headrace.runtime.reports import Report
@@ -110,7 +111,7 @@ class Leader:
             Seeds(env.entropy),
             loop,
             self.stats,
-            TurnEvents(self._ending, self._taken, self._ended, self.fail),
+            TurnEvents(self._begun, self._ending, self._taken, self._ended, self.fail),
         )
         self._releases = Releases(self._deliver)
         self._leases = LeaseWatch(self.engine, env.clock, self._sessions)
@@ -150,13 +151,14 @@ class Leader:
             self.stats,
             options.async_window_ms,
         )
+        self._gate = ProgressGate(self.engine, self._turns, loop)
         self._waits: Waiting[bytes, None] = Waiting(
             loop, lambda waiter: self._handlers.wait_overdue(waiter)
         )
         self._claims: Waiting[ClaimKey, Claim] = Waiting(
             loop, lambda waiter: self._handlers.claim_overdue(waiter)
         )
-        self._handlers = Handlers(parts, self._waits, self._claims, self._gauges)
+        self._handlers = Handlers(parts, self._waits, self._claims, self._gate, self._gauges)
 
     def begin(self) -> None:
         """Leases have their full time before them, and what is due is planned."""
@@ -169,12 +171,11 @@ class Leader:
 
     def submit(self, command: Command, peer: Peer, request_id: int) -> None:
         """See `Node.submit`."""
-        turns = self._turns
-        turns.open()
+        if not self._turns.is_open:
+            self._turns.open()
         self.stats.commands += 1
         try:
             self._handlers.take(command, peer, request_id)
-            turns.cut_if_full()
         except (ClientError, Unavailable) as error:
             self._handlers.refuse(peer, request_id, error)
         except Exception as bug:
@@ -201,6 +202,9 @@ class Leader:
         return self._log_clock.now_ms()
 
     # --- the turn
+
+    def _begun(self) -> None:
+        self._handlers.look_at_load()
 
     def _ending(self) -> bool:
         self._dispatch_held = not self._handlers.may_dispatch()
@@ -271,6 +275,7 @@ class Leader:
         Workers are told that they have `drain_ms`.
         """
         self._handlers.draining = True
+        self._handlers.look_at_load()
         self._on_drained = on_drained
         deadline_ms = self.log_time_ms() + drain_ms
         for peer in self._sessions.peers():
@@ -287,6 +292,7 @@ class Leader:
         self._turns.open()
         self._snapshots.stop()
         self._upkeep.stop()
+        self._gate.stop()
         self._on_quiet = on_quiet
         self._loop.call_soon(self._check_quiet)
 
@@ -307,6 +313,7 @@ class Leader:
         self._closed = True
         self._turns.close()
         self._upkeep.stop()
+        self._gate.stop()
         self._committer.close()
         for wait in list(self._waits.take_all()):
             self._releases.say(wait.peer, wait.request_id, _stopping())

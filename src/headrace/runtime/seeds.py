@@ -22,6 +22,7 @@ class Seeds:
         self._left: list[int] = []
 
     def next(self) -> int:
-        if not self._left:
-            self._left = list(_DRAW.unpack(self._entropy.random_bytes(_DRAW.size)))
-        return self._left.pop()
+        left = self._left
+        if not left:
+            left.extend(_DRAW.unpack(self._entropy.random_bytes(_DRAW.size)))
+        return left.pop()

@@ -35,6 +35,8 @@ NS_PER_S = 1_000_000_000
 class TurnEvents(msgspec.Struct, frozen=True):
     """Whom a turn tells."""
 
+    begun: Callable[[], None]
+    """A turn, or the rest of one that was cut, begins: time to look at the load."""
     ending: Callable[[], bool]
     """The last chance to run commands in this turn; True: open another right after it."""
     taken: Callable[[int, list[Effect]], None]
@@ -68,7 +70,7 @@ class Turns:
         self._loop = loop
         self._stats = stats
         self._events = events
-        self._is_open = False
+        self.is_open = False
         self._opened_ns = 0
         self._commands = 0
         self._size_bytes = 0
@@ -81,16 +83,22 @@ class Turns:
 
     def open(self) -> None:
         """A turn is open; it ends with this pass of the loop."""
-        if self._is_open or self._closed:
+        if self.is_open or self._closed:
             return
-        self._is_open = True
+        self.is_open = True
         self._opened_ns = self._clock.mono_ns()
         self.now_ms = self._log_clock.now_ms()
         self._engine.begin_turn(self.now_ms)
         self._loop.call_soon(self._end)
+        self._events.begun()
 
     def run(self, command: Command, size_bytes: int = 0) -> Reply:
-        """The command has run. Raises: `ClientError`, `Unavailable`; nothing changed then."""
+        """The command has run. Raises: `ClientError`, `Unavailable`; nothing changed then.
+
+        A commit's worth of commands before it stands by itself.
+        """
+        if self._commands >= COMMIT_COMMANDS_MAX or self._size_bytes >= COMMIT_BYTES_MAX:
+            self.cut()
         reply = self._engine.run(command, self._seeds.next())
         self._commands += 1
         self._size_bytes += size_bytes
@@ -103,11 +111,6 @@ class Turns:
             return self.run(command)
         except (ClientError, Unavailable):
             return None
-
-    def cut_if_full(self) -> None:
-        """A commit's worth of commands stands by itself; called after each command."""
-        if self._commands >= COMMIT_COMMANDS_MAX or self._size_bytes >= COMMIT_BYTES_MAX:
-            self.cut()
 
     def cut(self, *, seals: bool = False) -> None:
         """What ran so far is with the committer; `seals`: nothing later shares its commit."""
@@ -127,13 +130,14 @@ class Turns:
         self._size_bytes = 0
         if effects:
             self._events.taken(self._engine.last_index, effects)
+        self._events.begun()
 
     def close(self) -> None:
         """No turn ends or begins any more."""
         self._closed = True
 
     def _end(self) -> None:
-        self._is_open = False
+        self.is_open = False
         if self._closed:
             return
         try:

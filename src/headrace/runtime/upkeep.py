@@ -8,7 +8,6 @@ between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import cast
 
 from headrace.engine.engine import Engine
@@ -29,45 +28,13 @@ from headrace.runtime.leases import LeaseWatch
 from headrace.runtime.recall import Recall
 from headrace.runtime.reports import Report
 from headrace.runtime.sessions import Sessions
+from headrace.runtime.timer import Timer
 from headrace.runtime.turns import Turns
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 _BARREN_WAIT_MS = 1_000
 """When a step of maintenance finds nothing although it was due, the next comes this late."""
-
-
-class Timer:
-    """At most one callback ahead; setting it earlier moves it, later does not."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-        self._loop = loop
-        self._call = call
-        self._handle: asyncio.TimerHandle | None = None
-        self.at_s = 0.0
-
-    def within(self, delay_s: float) -> None:
-        """`call` comes after `delay_s` at the latest."""
-        at_s = self._loop.time() + max(0.0, delay_s)
-        if self._handle is not None:
-            if self.at_s <= at_s:
-                return
-            self._handle.cancel()
-        self.at_s = at_s
-        self._handle = self._loop.call_at(at_s, self._fire)
-
-    def cancel(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-    @property
-    def is_set(self) -> bool:
-        return self._handle is not None
-
-    def _fire(self) -> None:
-        self._handle = None
-        self._call()
 
 
 class Upkeep:
