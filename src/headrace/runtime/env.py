@@ -91,6 +91,9 @@ class RealHost:
     def working_directory(self) -> str:
         return os.getcwd()
 
+    def processor_count(self) -> int:
+        return os.cpu_count() or 1
+
     def open_files_max(self) -> int:
         if sys.platform == "win32":
             return sys.maxsize

@@ -24,7 +24,7 @@ from headrace.engine.engine import Engine
 from headrace.log.base import Log, Refused
 from headrace.model.commands import Claim, Command
 from headrace.model.effects import Effect, JobEnded, PushCancel, PushJobs, SessionEnded
-from headrace.model.env import Env, IoThread
+from headrace.model.env import IoThread
 from headrace.model.errors import (
     ClientError,
     Draining,
@@ -39,6 +39,7 @@ from headrace.runtime.budget import Budget
 from headrace.runtime.committer import Appended, Committer, CommitterEvents
 from headrace.runtime.handlers import Handlers, Parts
 from headrace.runtime.leases import LeaseWatch
+from headrace.runtime.node_env import NodeEnv
 from headrace.runtime.peer import Peer
 from headrace.runtime.progress import ProgressGate
 from headrace.runtime.recovery import Recovered
@@ -66,7 +67,7 @@ class Leader:
 
     def __init__(
         self,
-        env: Env,
+        env: NodeEnv,
         log: Log,
         recovered: Recovered,
         commit_thread: IoThread,

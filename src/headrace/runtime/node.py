@@ -31,10 +31,11 @@ import msgspec
 from headrace.log.base import Log
 from headrace.model import limits
 from headrace.model.commands import Command
-from headrace.model.env import Env, IoThread
+from headrace.model.env import IoThread
 from headrace.model.errors import Draining, HeadraceError, invariant
 from headrace.model.options import EngineOptions
 from headrace.runtime.leader import Leader, LeaderOptions
+from headrace.runtime.node_env import NodeEnv
 from headrace.runtime.peer import Peer
 from headrace.runtime.recovery import Recovered, recover
 from headrace.runtime.reports import Report, ignore_report
@@ -66,7 +67,7 @@ class Node:
 
     def __init__(
         self,
-        env: Env,
+        env: NodeEnv,
         log: Log,
         options: NodeOptions | None = None,
         *,

@@ -19,13 +19,13 @@ from headrace.codec.records import decode_records, encode_records
 from headrace.codec.rows import decode_rows
 from headrace.engine.engine import Engine
 from headrace.log.base import Commit, Epoch, Log, LogInfo, Snapshot
-from headrace.model.env import Env
 from headrace.model.errors import FormatNewer, LogGap
 from headrace.model.options import EngineOptions
 from headrace.model.records import MACHINE_VERSION, EpochStarted
 from headrace.model.rows import AnyRow
 from headrace.runtime.clock import LogClock
 from headrace.runtime.committer import commit_id_of
+from headrace.runtime.node_env import NodeEnv
 from headrace.runtime.reports import Report, ignore_report
 
 NS_PER_S = 1_000_000_000
@@ -48,7 +48,7 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 def recover(
-    env: Env,
+    env: NodeEnv,
     log: Log,
     node: str,
     options: EngineOptions,

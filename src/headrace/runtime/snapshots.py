@@ -33,7 +33,7 @@ from headrace.model.limits import (
     SNAPSHOT_SLICE_US,
     SNAPSHOT_WAL_BYTES_MIN,
 )
-from headrace.model.rows import EndedOrderRow, EndedRow, JobRow, Row
+from headrace.model.rows import EndedRow, JobRow, RememberedRow, Row
 from headrace.runtime.committer import Committer
 from headrace.runtime.reports import Report
 from headrace.runtime.stats import Stats
@@ -295,8 +295,8 @@ def weight_of(row: Row) -> int:
         return len(row.payload) + len(row.cold or b"") + _ROW_BYTES
     if type(row) is EndedRow:
         return len(row.packed)
-    if type(row) is EndedOrderRow:
-        return 18 * len(row.job_ids)
+    if type(row) is RememberedRow:
+        return len(row.ids) + len(row.values)
     return _ROW_BYTES
 
 
