@@ -54,6 +54,18 @@ class ChildLost(HeadraceError):
     code = "worker_lost"
 
 
+class ChildFailed(HeadraceError):
+    """A handler failed in a child process; `job_error` is its failure as text."""
+
+    code = "job_failed"
+
+    def __init__(self, job_error: JobError, *, retryable: bool, delay_ms: int = -1) -> None:
+        super().__init__(f"{job_error.type}: {job_error.message}")
+        self.job_error = job_error
+        self.retryable = retryable
+        self.delay_ms = delay_ms
+
+
 class JobFailed(HeadraceError):
     """The job is dead; the `remote_` fields are its last error, as text."""
 

@@ -130,6 +130,8 @@ class Host(Protocol):
 
     def working_directory(self) -> str: ...
 
+    def processor_count(self) -> int: ...
+
     def open_files_max(self) -> int:
         """The soft limit of open descriptors of this process."""
 
