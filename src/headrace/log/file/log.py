@@ -33,31 +33,32 @@ from headrace.log.base import (
 )
 from headrace.log.file.current import Current, SegmentRef, SnapshotRef, write_current
 from headrace.log.file.directory import check_directory, is_new, make_directories
-from headrace.log.file.disk_io import publish_written, remove_if_there
 from headrace.log.file.layout import (
-    TEMPORARY,
     Layout,
     advise_verify,
-    base_name,
-    parse_snapshot_name,
 )
 from headrace.log.file.lock import DirectoryLock
-from headrace.log.file.mending import remove_leftovers, renew_tail, set_aside
+from headrace.log.file.mending import remove_leftovers, renew_tail
 from headrace.log.file.probing import probe_disk
-from headrace.log.file.recovery import Found, look, read_commits
+from headrace.log.file.recovery import Found, look, look_again, read_commits
 from headrace.log.file.segment_format import FLAG_RECOVERED, NO_COMMIT_ID, commit_bytes
 from headrace.log.file.segment_reader import SegmentEnd, SegmentFiles
 from headrace.log.file.segment_writer import marker
-from headrace.log.file.snapshot_file import FileSnapshot, SnapshotHeader, check_snapshot
+from headrace.log.file.snapshot_file import FileSnapshot, SnapshotHeader
+from headrace.log.file.snapshot_shelf import (
+    drop_snapshots,
+    newest_snapshot,
+    publish_snapshot,
+    remove_unlisted_snapshots,
+    truncate,
+)
 from headrace.log.file.snapshot_writer import FileSnapshotWriter
 from headrace.log.file.wal_writer import NO_SEGMENT, WalWriter, refusing_full_disk
 from headrace.model.errors import (
     DiskFailed,
-    InvariantViolated,
     LogCorrupt,
     LogTailLost,
     NoSnapshot,
-    StopError,
     SyncFailed,
     UnsafeDirectory,
     invariant,
@@ -65,10 +66,8 @@ from headrace.model.errors import (
 from headrace.model.limits import (
     COMMIT_BODY_BYTES_MAX,
     DISK_RESERVE_BYTES,
-    READ_ONLY_TRIES_MAX,
     SEGMENT_BYTES_DEFAULT,
     SEGMENT_BYTES_FLOOR,
-    SNAPSHOTS_KEPT,
 )
 
 ROOM_SEGMENTS = 2
@@ -162,21 +161,13 @@ class FileLog:
         )
 
     def _look_live(self) -> Found:
-        """Another process may be changing the directory: damage is believed when it stays."""
-        for tries_left in reversed(range(READ_ONLY_TRIES_MAX)):
-            try:
-                return look(self._disk, self._layout, live=True)
-            except FileNotFoundError as error:
-                if not tries_left:
-                    raise UnsafeDirectory(
-                        f"{self._layout.root} holds no headrace data ({error.strerror}: "
-                        f"{error.filename or self._layout.current}).",
-                        hint="Check the path.",
-                    ) from error
-            except StopError:
-                if not tries_left:
-                    raise
-        raise InvariantViolated("the last try returns or raises")
+        try:
+            return look_again(self._disk, self._layout)
+        except FileNotFoundError as error:
+            raise UnsafeDirectory(
+                f"{self._layout.root} holds no headrace data: {error.filename} is missing.",
+                hint="Check the path.",
+            ) from error
 
     def close(self) -> None:
         try:
@@ -229,7 +220,7 @@ class FileLog:
             machine_version=self._machine_version,
         )
         remove_leftovers(self._disk, self._layout, found)
-        self._remove_unlisted_snapshots(found.current)
+        remove_unlisted_snapshots(self._disk, self._layout, found.current)
         epoch = self._take_epoch(node, found)
         if found.tail is not None and found.current.clean:
             writer.resume(found.segments[-1], found.tail)
@@ -272,14 +263,6 @@ class FileLog:
             )
             writer.append(epoch, marker(writer.end.index + 1, now_ms, said), FLAG_RECOVERED)
 
-    def _remove_unlisted_snapshots(self, current: Current) -> None:
-        """A crash between renaming and listing, or between unlisting and deleting, left them."""
-        listed = {(ref.index, ref.epoch_number) for ref in current.snapshots}
-        for name in self._disk.listdir(self._layout.snapshots):
-            parsed = parse_snapshot_name(name)
-            if parsed is not None and parsed not in listed:
-                self._disk.unlink(f"{self._layout.snapshots}/{name}")
-
     # --- writing
 
     def append(self, epoch: Epoch, commit: Commit) -> int:
@@ -308,53 +291,19 @@ class FileLog:
         begun_at_bytes = self._wal_bytes
 
         def make_visible(ref: SnapshotRef) -> SnapshotRef:
-            visible = self._publish_snapshot(epoch, ref)
+            leading = self._leading(epoch)
+            with self._writing():
+                visible = publish_snapshot(self._disk, self._layout, leading, ref)
             self._wal_bytes -= begun_at_bytes
             return visible
 
         with self._writing():
             return FileSnapshotWriter(self._disk, self._layout, header, make_visible)
 
-    def _publish_snapshot(self, epoch: Epoch, ref: SnapshotRef) -> SnapshotRef:
-        """The finished temporary file has its name and is listed, durably.
-
-        State at one index is the same whenever it is taken: of two snapshots of an index
-        the first stays, so that a listed file is never written over.
-        """
-        path = ref.path(self._layout)
-        writer = self._leading(epoch)
-        listed = writer.current.snapshots
-        invariant(ref.index <= writer.end.index, "its index is durable", index=ref.index)
-        invariant(not listed or listed[-1].index <= ref.index, "snapshots come in order")
-        with self._writing():
-            if listed and listed[-1].index == ref.index:
-                self._disk.unlink(path + TEMPORARY)
-                return listed[-1]
-            publish_written(self._disk, self._layout.snapshots, base_name(path))
-            try:
-                writer.publish(snapshots=(*listed, ref))
-            except Refused:
-                self._disk.unlink(path)
-                raise
-        return ref
-
     def truncate(self, epoch: Epoch, before: int) -> int:
         writer = self._leading(epoch)
-        current = writer.current
-        if len(current.snapshots) < SNAPSHOTS_KEPT:
-            return self._first_index
-        snapshots = current.snapshots[-SNAPSHOTS_KEPT:]
-        floor = min(before, snapshots[0].index + 1)
-        behind = sum(1 for ref in current.segments[1:] if ref.first_index <= floor)
-        segments = current.segments[behind:]
-        if len(segments) == len(current.segments) and len(snapshots) == len(current.snapshots):
-            return self._first_index
         with self._writing():
-            writer.publish(segments=segments, snapshots=snapshots)
-            for segment in current.segments[:behind]:
-                remove_if_there(self._disk, segment.path(self._layout))
-            for snapshot in current.snapshots[:-SNAPSHOTS_KEPT]:
-                remove_if_there(self._disk, snapshot.path(self._layout))
+            truncate(self._disk, self._layout, writer, before)
         return self._first_index
 
     def idle(self) -> None:
@@ -396,7 +345,7 @@ class FileLog:
 
     def recover(self) -> tuple[FileSnapshot | None, Iterator[Commit]]:
         self._check_alive()
-        ref = self._newest_snapshot()
+        ref, damaged = newest_snapshot(self._disk, self._layout, self._current)
         index = ref.index if ref else 0
         if self._segments and self._segments[0].first_index > index + 1:
             raise NoSnapshot(
@@ -410,26 +359,11 @@ class FileLog:
                 f"snapshot of index {index} was published after that index was durable.",
                 hint=advise_verify(self._layout.root),
             )
+        if self._writer is not None and damaged:
+            with self._writing():
+                drop_snapshots(self._disk, self._layout, self._writer, damaged)
         snapshot = FileSnapshot(self._disk, ref.path(self._layout), ref) if ref else None
         return snapshot, self._commits_after(index)
-
-    def _newest_snapshot(self) -> SnapshotRef | None:
-        """The newest that can be trusted; those that cannot are set aside if we may write."""
-        for ref in reversed(self._current.snapshots):
-            path = ref.path(self._layout)
-            if check_snapshot(self._disk, path, ref, self._current.ids) is None:
-                return ref
-            if self._writer is not None:
-                self._drop_snapshot(self._writer, ref)
-        return None
-
-    def _drop_snapshot(self, writer: WalWriter, ref: SnapshotRef) -> None:
-        path = ref.path(self._layout)
-        with self._writing():
-            kept = tuple(other for other in writer.current.snapshots if other != ref)
-            writer.publish(snapshots=kept)
-            if self._disk.stat(path) is not None:
-                set_aside(self._disk, self._layout, path, ".corrupt")
 
     def _commits_after(self, index: int) -> Iterator[Commit]:
         expected = index + 1

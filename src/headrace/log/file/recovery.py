@@ -29,7 +29,8 @@ from headrace.log.file.segment_reader import SegmentCursor, SegmentEnd, SegmentF
 from headrace.log.file.stops import stop_for
 from headrace.log.file.watermark import Watermark, read_watermark
 from headrace.model.env import Disk
-from headrace.model.errors import LogTailLost
+from headrace.model.errors import LogGap, LogTailLost, StopError
+from headrace.model.limits import READ_ONLY_TRIES_MAX
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -72,11 +73,20 @@ class _Scan(msgspec.Struct):
 def look(disk: Disk, layout: Layout, *, live: bool = False) -> Found:
     """Raises: what `Log.open` may raise, and `FileNotFoundError` when there is no CURRENT.
 
-    `live`: another process may be writing; then damage is believed only by callers that
-    look again (`READ_ONLY_TRIES_MAX`). The watermark is read before the segments, so a
-    commit made meanwhile cannot seem lost.
+    `live`: another process may be writing; use `look_again`. The watermark is read before
+    the segments, so a commit made meanwhile cannot seem lost.
     """
     current = read_current(disk, layout)
+    try:
+        return _look_at(disk, layout, current, live)
+    except FileNotFoundError as error:
+        raise LogGap(
+            f"{error.filename} is missing, though {layout.current} is there.",
+            hint=advise_copy(layout.root),
+        ) from error
+
+
+def _look_at(disk: Disk, layout: Layout, current: Current, live: bool) -> Found:
     files = SegmentFiles(disk, layout, current.ids)
     watermark = read_watermark(disk, layout, current.ids)
     names = disk.listdir(layout.wal)
@@ -98,6 +108,19 @@ def look(disk: Disk, layout: Layout, *, live: bool = False) -> Found:
         doomed=(*strays.doomed, *_temporaries(disk, layout)),
         set_aside=tuple(strays.set_aside),
     )
+
+
+def look_again(disk: Disk, layout: Layout) -> Found:
+    """`look` at a directory that another process may be changing: damage must stay to count.
+
+    Raises: as `look`.
+    """
+    for _ in range(READ_ONLY_TRIES_MAX - 1):
+        try:
+            return look(disk, layout, live=True)
+        except (FileNotFoundError, StopError):
+            continue
+    return look(disk, layout, live=True)
 
 
 def _refuse_missing(layout: Layout, current: Current, names: Sequence[str]) -> None:
@@ -180,7 +203,7 @@ def _judge_end(
             )
         return Verdict.END
     cursor = scan.cursor
-    facts = _facts(
+    facts = facts_at(
         cursor,
         before=None,
         last=True,
@@ -193,7 +216,7 @@ def _judge_end(
     raise stop_for(verdict, scan.ref.path(layout), cursor=cursor, watermark=watermark)
 
 
-def _facts(
+def facts_at(
     cursor: SegmentCursor | None,
     *,
     before: SegmentEnd | None,
@@ -248,9 +271,8 @@ def read_commits(
     `segments` reach back to `from_index`. Raises: as `Log.recover`.
     """
     before: SegmentEnd | None = None
-    starts = [at for at, ref in enumerate(segments) if ref.first_index <= from_index]
-    for ref in segments[starts[-1] if starts else 0 :]:
-        cursor, present = _open_cursor(files, ref)
+    for ref in segments[needed_from(segments, from_index) :]:
+        cursor, present = open_cursor(files, ref)
         if cursor is not None and (before is None or links(cursor.header, before)):
             for stored in cursor:
                 if stored.commit_no > end_commit_no:
@@ -260,7 +282,7 @@ def read_commits(
             if cursor.next_commit_no > end_commit_no:
                 return
         verdict = judge_segment(
-            _facts(cursor, before=before, last=ref is segments[-1], present=present)
+            facts_at(cursor, before=before, last=ref is segments[-1], present=present)
         )
         if verdict is not Verdict.NEXT:
             stop = Verdict.BAD_COMMIT if verdict in (Verdict.END, Verdict.CUT) else verdict
@@ -269,7 +291,12 @@ def read_commits(
         before = cursor.end()
 
 
-def _open_cursor(files: SegmentFiles, ref: SegmentRef) -> tuple[SegmentCursor | None, bool]:
+def needed_from(segments: Sequence[SegmentRef], index: int) -> int:
+    """Position of the segment that holds `index`; 0 when none begins as early."""
+    return max((at for at, ref in enumerate(segments) if ref.first_index <= index), default=0)
+
+
+def open_cursor(files: SegmentFiles, ref: SegmentRef) -> tuple[SegmentCursor | None, bool]:
     try:
         return files.cursor(ref.path(files.layout)), True
     except FileNotFoundError:
