@@ -1,0 +1,138 @@
+"""A data directory for one command: through its owner, or opened here when it has none.
+
+Who comes while another process is just opening or closing the directory waits for a
+moment; who meets an owner that lives and does not answer is told its pid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import quote
+
+import msgspec
+
+from headrace.cli.config import Loaded
+from headrace.cli.exits import say
+from headrace.client.reconnect import Link, LinkOptions
+from headrace.model.env import Env
+from headrace.model.errors import CannotConnect, Locked, OwnerUnresponsive
+from headrace.model.limits import OWNER_UNRESPONSIVE_MS
+from headrace.model.settings import Settings
+from headrace.server.compose import RunningServer, serve
+from headrace.server.listeners import socket_path
+
+RETRY_MS = 50
+
+
+@asynccontextmanager
+async def opened_directory(
+    env: Env, loaded: Loaded, path: str, options: LinkOptions, *, create: bool
+) -> AsyncIterator[Link]:
+    """A link to whoever runs on `path`, which is this process when nobody did.
+
+    Raises: `CannotConnect` when there is no directory and `create` is false;
+    `OwnerUnresponsive`; the stop codes of a directory that must not be opened.
+    """
+    _check_there(env, path, create)
+    opening = _Opening(env, loaded.settings, path, options)
+    try:
+        await opening.start()
+        yield opening.link
+    finally:
+        await opening.close()
+
+
+def socket_url(path: str) -> str:
+    return f"unix://{quote(socket_path(path))}"
+
+
+def has_data(env: Env, path: str) -> bool:
+    from headrace.log.file.layout import Layout
+
+    return env.disk.stat(Layout(path).meta) is not None
+
+
+def _check_there(env: Env, path: str, create: bool) -> None:
+    if has_data(env, path):
+        return
+    if not create:
+        raise CannotConnect(
+            f"{path} is no data directory.",
+            hint="Name another with --url, or make one: `headrace serve DIR`.",
+        )
+    say(f"making a new data directory, {path}.")
+
+
+class _Opening:
+    """The link of one command, and the server behind it if it runs in this process."""
+
+    def __init__(self, env: Env, settings: Settings, path: str, options: LinkOptions) -> None:
+        self._env = env
+        self._settings = _private(settings)
+        self._path = path
+        self._server: RunningServer | None = None
+        self._handing_over: asyncio.Task[None] | None = None
+        self.link = Link(env, socket_url(path), options, before_attempt=self._take_over)
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + OWNER_UNRESPONSIVE_MS / 1_000
+        while True:
+            try:
+                await self.link.start()
+                return
+            except CannotConnect:
+                locked = await self._serve_if_free()
+            if locked is not None:
+                if loop.time() > deadline_s:
+                    raise _unresponsive(self._path, locked) from locked
+                await asyncio.sleep(RETRY_MS / 1_000)
+
+    async def close(self) -> None:
+        await self.link.close()
+        if self._handing_over is not None:
+            await self._handing_over
+        if self._server is not None:
+            await self._server.stop(0)
+
+    async def _take_over(self) -> None:
+        """The owner has ended in the middle of this command: somebody must serve it on."""
+        if self._server is None and self._handing_over is None:
+            await self._serve_if_free()
+
+    async def _serve_if_free(self) -> Locked | None:
+        try:
+            self._server = await serve(
+                self._env, self._path, self._settings, hand_over=self._hand_over
+            )
+        except Locked as locked:
+            return locked
+        return None
+
+    def _hand_over(self, reason: str) -> None:
+        """A server wants the directory: it gets it, and the link finds that server."""
+        if self._handing_over is None:
+            self._handing_over = asyncio.get_running_loop().create_task(self._stop_serving())
+
+    async def _stop_serving(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(0)
+
+
+def _private(settings: Settings) -> Settings:
+    """Nobody but this machine's user can connect, and no token is asked for."""
+    server = msgspec.structs.replace(settings.server, listen=(), unix_socket=True, token_file="")
+    return msgspec.structs.replace(settings, server=server)
+
+
+def _unresponsive(path: str, locked: Locked) -> OwnerUnresponsive:
+    pid, host = locked.details.get("pid", 0), locked.details.get("host", "")
+    return OwnerUnresponsive(
+        f"{path} is in use by process {pid} on host {host}, which does not answer.",
+        hint="It may be starting or stopped; look at it, or end it.",
+        pid=pid,
+        host=host,
+    )

@@ -1,0 +1,84 @@
+"""Where a command goes: a server by its URL, the owner of a directory, or the directory itself.
+
+A directory that nobody runs on is opened, used and closed by the command; it is not made,
+unless the command says so: a mistyped path must not become a queue.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from headrace.cli.config import Loaded
+from headrace.cli.options import Remote
+from headrace.client.client import Client
+from headrace.client.reconnect import Link, LinkOptions
+from headrace.client.target import is_directory
+from headrace.model.env import Env
+from headrace.model.errors import CannotConnect
+from headrace.model.handshake import Welcome
+from headrace.runtime.env import real_env
+from headrace.server.exposure import read_token
+
+CLIENT_NAME = "headrace-cli"
+
+
+class Reached:
+    """A connection for one command."""
+
+    def __init__(self, client: Client, welcome: Welcome, where: str) -> None:
+        self.client = client
+        self.welcome = welcome
+        self.where = where
+        """For people: the URL, or the directory."""
+
+
+@asynccontextmanager
+async def reached(options: Remote, *, create: bool = False) -> AsyncIterator[Reached]:
+    """Connected while the block runs.
+
+    `create`: a data directory that is not there is made. Raises: `BadSettings`;
+    `CannotConnect`; what a refused connection or a damaged directory raises.
+    """
+    loaded = options.loaded()
+    env = real_env()
+    url = loaded.settings.client.url
+    if not is_directory(url):
+        async with _server(env, loaded, url) as found:
+            yield found
+        return
+    from headrace.cli.directory import opened_directory
+
+    path = os.path.abspath(os.path.expanduser(url))
+    link_to = link_options(env, loaded, is_local=True)
+    async with opened_directory(env, loaded, path, link_to, create=create) as link:
+        yield _reached(env, link, path)
+
+
+@asynccontextmanager
+async def _server(env: Env, loaded: Loaded, url: str) -> AsyncIterator[Reached]:
+    link = Link(env, url, link_options(env, loaded))
+    try:
+        await link.start()
+    except CannotConnect as error:
+        raise CannotConnect(
+            error.message, hint=error.hint or "Is the server running? `headrace serve DIR`."
+        ) from error
+    try:
+        yield _reached(env, link, url)
+    finally:
+        await link.close()
+
+
+def link_options(env: Env, loaded: Loaded, *, is_local: bool = False) -> LinkOptions:
+    """With the client's token; on a directory the server's own token file serves as well."""
+    settings = loaded.settings
+    path = settings.client.token_file or (settings.server.token_file if is_local else "")
+    token = read_token(env.disk, path)
+    return LinkOptions(token=token or os.environ.get("HEADRACE_TOKEN"), client_name=CLIENT_NAME)
+
+
+def _reached(env: Env, link: Link, where: str) -> Reached:
+    assert link.welcome is not None  # `start` returned
+    return Reached(Client(link, env), link.welcome, where)
