@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 
-from headrace.log.base import Commit, Epoch, Lost, Refused
+from headrace.log.base import Commit, Epoch, Refused
 from headrace.log.file.log import FileLog
-from headrace.model.errors import StopError
-from headrace.testing.sim_disk import SimCrash, SimDisk
+from headrace.testing.sim_disk import SimDisk
 from headrace.testing.sim_env import SimEnv
 
 ROOT = "/data"
@@ -77,7 +76,11 @@ class Story:
     def append(self, count: int = 1, body: bytes | None = None) -> Story:
         for _ in range(count):
             self.pending = self.next_commit(body)
-            self.log.append(self.epoch, self.pending)
+            try:
+                self.log.append(self.epoch, self.pending)
+            except Refused:
+                self.pending = None
+                raise
             self.acked.append(self.pending)
             self.pending = None
         return self
@@ -137,14 +140,3 @@ class Story:
 def blocks_of(index: int) -> list[bytes]:
     """Blocks that a snapshot of `index` must give back."""
     return [b"%d:%d;" % (index, number) * 50 for number in range(3)]
-
-
-def run_or_crash(story: Story, step: object) -> str:
-    """How `step(story)` ended: `done`, `crash`, or the name of the error."""
-    try:
-        step(story)  # type: ignore[operator]
-    except SimCrash:
-        return "crash"
-    except (Lost, Refused, StopError) as error:
-        return type(error).__name__
-    return "done"

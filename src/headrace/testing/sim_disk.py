@@ -244,10 +244,10 @@ class SimDisk:
 
     def close(self, fd: int) -> None:
         handle = self._handle(fd)
-        self._call("close", handle.path)
         if handle.inode.locked_by == fd:
             handle.inode.locked_by = None
-        del self._handles[fd]
+        del self._handles[fd]  # on Linux also when close fails
+        self._call("close", handle.path)
 
     def _handle(self, fd: int) -> _Handle:
         if self.dead:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from headrace.log.file.layout import TEMPORARY
 from headrace.model.env import Disk
@@ -37,13 +37,19 @@ def reading(path: str) -> Iterator[None]:
         ) from error
 
 
+def close_quietly(disk: Disk, fd: int) -> None:
+    """The descriptor is gone, as it is even when `close` fails; what was synced stays so."""
+    with suppress(OSError):
+        disk.close(fd)
+
+
 @contextmanager
 def opened(disk: Disk, path: str, *, create: bool = False, write: bool = False) -> Iterator[int]:
     fd = disk.open(path, create=create, write=write)
     try:
         yield fd
     finally:
-        disk.close(fd)
+        close_quietly(disk, fd)
 
 
 def read_whole(disk: Disk, path: str, *, from_medium: bool = False) -> bytes:

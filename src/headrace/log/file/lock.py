@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from headrace.log.base import LogEnv
-from headrace.log.file.disk_io import read_whole, write_fully
+from headrace.log.file.disk_io import close_quietly, read_whole, write_fully
 from headrace.log.file.layout import Layout
 from headrace.model.env import Disk
 from headrace.model.errors import Locked
@@ -35,7 +35,7 @@ class DirectoryLock:
         self._disk = env.disk
         self._fd = _open(env.disk, layout.lock)
         if not env.disk.try_lock(self._fd):
-            env.disk.close(self._fd)
+            close_quietly(env.disk, self._fd)
             raise _locked(layout, read_holder(env.disk, layout))
         host = env.host
         text = f"pid={host.pid()}\nhost={host.hostname()}\nboot_id={host.boot_id()}\n".encode()
@@ -43,7 +43,7 @@ class DirectoryLock:
         write_fully(env.disk, self._fd, text, 0)
 
     def release(self) -> None:
-        self._disk.close(self._fd)
+        close_quietly(self._disk, self._fd)
 
 
 def read_holder(disk: Disk, layout: Layout) -> Holder:

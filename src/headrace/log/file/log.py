@@ -33,10 +33,8 @@ from headrace.log.base import (
 )
 from headrace.log.file.current import Current, SegmentRef, SnapshotRef, write_current
 from headrace.log.file.directory import check_directory, is_new, make_directories
-from headrace.log.file.layout import (
-    Layout,
-    advise_verify,
-)
+from headrace.log.file.disk_io import reading
+from headrace.log.file.layout import Layout, advise_verify
 from headrace.log.file.lock import DirectoryLock
 from headrace.log.file.mending import remove_leftovers, renew_tail
 from headrace.log.file.probing import probe_disk
@@ -110,13 +108,20 @@ class FileLog:
 
     def open(self, *, read_only: bool = False) -> LogInfo:
         invariant(self._found is None and self._writer is None, "the log is not open yet")
-        if read_only:
-            found, created = self._look_live(), False
-        else:
-            found, created = self._take()
-        self._found = found
-        self._last_commit_id = found.last_commit_id
-        self._wal_bytes = self._wal_bytes_on_disk()
+        try:
+            found, created = (self._look_live(), False) if read_only else self._take()
+            self._found = found
+            self._last_commit_id = found.last_commit_id
+            self._wal_bytes = self._wal_bytes_on_disk()
+        except OSError as error:
+            self.abandon()
+            raise DiskFailed(
+                f"cannot open {self._layout.root}: {error.strerror or error}.",
+                hint="Check that this user may write there, and the disk (`dmesg`).",
+            ) from error
+        except BaseException:
+            self.abandon()
+            raise
         cluster_id, node_id = found.current.ids
         return LogInfo(
             format_version=found.current.format,
@@ -132,26 +137,16 @@ class FileLog:
     def _take(self) -> tuple[Found, bool]:
         """The directory is ours and what it holds is known; True when it was new."""
         layout = self._layout
-        try:
-            with refusing_full_disk(layout):
-                if self._disk.stat(layout.root) is None:
-                    make_directories(self._env, layout)
-                check_directory(self._env, layout)
-                self._lock = DirectoryLock(self._env, layout)
-                created = is_new(self._disk, layout)
+        with refusing_full_disk(layout):
+            if self._disk.stat(layout.root) is None:
                 make_directories(self._env, layout)
-                if created:
-                    write_current(self._disk, layout, self._new_current())
-            return look(self._disk, layout), created
-        except OSError as error:
-            self.close()
-            raise DiskFailed(
-                f"cannot open {layout.root}: {error.strerror or error}.",
-                hint="Check that this user may write there, and the disk (`dmesg`).",
-            ) from error
-        except BaseException:
-            self.close()
-            raise
+            check_directory(self._env, layout)
+            self._lock = DirectoryLock(self._env, layout)
+            created = is_new(self._disk, layout)
+            make_directories(self._env, layout)
+            if created:
+                write_current(self._disk, layout, self._new_current())
+        return look(self._disk, layout), created
 
     def _new_current(self) -> Current:
         entropy = self._env.entropy
@@ -366,16 +361,19 @@ class FileLog:
         return snapshot, self._commits_after(index)
 
     def _commits_after(self, index: int) -> Iterator[Commit]:
-        expected = index + 1
+        """All of them: a snapshot of an index inside a commit would leave some out."""
+        expected, end_index = index + 1, self._end.index
         for commit in self._read(expected):
             if commit.first_index != expected:
-                raise LogCorrupt(
-                    f"the log in {self._layout.wal} has no commit that begins at index "
-                    f"{expected}; the next one begins at {commit.first_index}.",
-                    hint=advise_verify(self._layout.root),
-                )
+                break
             expected += commit.record_count
             yield commit
+        if expected != end_index + 1:
+            raise LogCorrupt(
+                f"the log in {self._layout.wal} has no commit that begins at index {expected}, "
+                f"though it ends at index {end_index}.",
+                hint=advise_verify(self._layout.root),
+            )
 
     def tail(self, from_index: int) -> Iterator[Commit]:
         self._check_alive()
@@ -411,7 +409,8 @@ class FileLog:
         snapshots = self._current.snapshots
         snapshot_bytes = (snapshots[-1].size_bytes if snapshots else 0) + self._wal_bytes
         needed = snapshot_bytes + ROOM_SEGMENTS * self._segment_bytes + DISK_RESERVE_BYTES
-        return self._disk.free_bytes(self._layout.root) - needed
+        with reading(self._layout.root):
+            return self._disk.free_bytes(self._layout.root) - needed
 
     def probe(self) -> Probe:
         return probe_disk(self._env, self._layout)

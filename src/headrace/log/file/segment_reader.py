@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from headrace.log.file.disk_io import read_exactly, read_whole, reading
+from headrace.log.file.disk_io import opened, read_exactly, read_whole, reading
 from headrace.log.file.layout import Layout
 from headrace.log.file.segment_format import (
     COMMIT_ALIGN_BYTES,
@@ -139,12 +139,8 @@ class SegmentFiles(msgspec.Struct, frozen=True):
 
     def header(self, path: str) -> SegmentHeader | None:
         """None when damaged. Raises: `FileNotFoundError`; `FormatNewer`; `IdMismatch`."""
-        with reading(path):
-            fd = self.disk.open(path)
-            try:
-                raw = read_exactly(self.disk, fd, SEGMENT_HEADER_BYTES, 0)
-            finally:
-                self.disk.close(fd)
+        with reading(path), opened(self.disk, path) as fd:
+            raw = read_exactly(self.disk, fd, SEGMENT_HEADER_BYTES, 0)
         return self._accept(raw, path)
 
     def cursor(self, path: str, *, from_medium: bool = False) -> SegmentCursor | None:

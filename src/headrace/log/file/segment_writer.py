@@ -7,7 +7,7 @@ later commit as the proof that everything before it had been durable.
 from __future__ import annotations
 
 from headrace.log.base import Commit, Epoch
-from headrace.log.file.disk_io import write_buffers
+from headrace.log.file.disk_io import close_quietly, write_buffers
 from headrace.log.file.segment_format import (
     FLAG_SEAL,
     NO_COMMIT_ID,
@@ -92,7 +92,7 @@ class SegmentWriter:
         self.size_bytes = self.offset
 
     def close(self) -> None:
-        self._disk.close(self._fd)
+        close_quietly(self._disk, self._fd)
 
 
 def marker(first_index: int, now_ms: int, body: bytes = b"") -> Commit:

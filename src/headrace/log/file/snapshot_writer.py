@@ -13,7 +13,7 @@ import msgspec
 
 from headrace.log.base import Fenced, Refused, SnapshotInfo
 from headrace.log.file.current import SnapshotRef
-from headrace.log.file.disk_io import remove_if_there, write_fully
+from headrace.log.file.disk_io import close_quietly, remove_if_there, write_fully
 from headrace.log.file.layout import TEMPORARY, Layout
 from headrace.log.file.snapshot_file import (
     TRAILER_BYTES,
@@ -113,7 +113,7 @@ class FileSnapshotWriter:
     def publish(self) -> SnapshotInfo:
         self._put(self._trailer())
         self._sync()
-        self._disk.close(self._open_fd())
+        close_quietly(self._disk, self._open_fd())
         self._fd = None
         ref = SnapshotRef(self._header.index, self._header.epoch_number, self._offset)
         try:
@@ -137,6 +137,6 @@ class FileSnapshotWriter:
 
     def abort(self) -> None:
         if self._fd is not None:
-            self._disk.close(self._fd)
+            close_quietly(self._disk, self._fd)
             self._fd = None
             remove_if_there(self._disk, self._path + TEMPORARY)

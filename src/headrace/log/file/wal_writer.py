@@ -29,7 +29,7 @@ from headrace.log.file.current import (
     prepare_current,
     switch_current,
 )
-from headrace.log.file.disk_io import is_no_space, remove_if_there, write_fully
+from headrace.log.file.disk_io import close_quietly, is_no_space, remove_if_there, write_fully
 from headrace.log.file.layout import Layout
 from headrace.log.file.segment_format import (
     SEAL_BYTES,
@@ -190,7 +190,7 @@ class WalWriter:
     def drop_spare(self) -> None:
         """Its room is free again."""
         if self._spare_fd is not None:
-            self._disk.close(self._spare_fd)
+            close_quietly(self._disk, self._spare_fd)
             self._disk.unlink(self._layout.spare)
             self._spare_fd, self._spare_bytes = None, 0
 
@@ -217,7 +217,7 @@ class WalWriter:
         if self._active is not None:
             self._active.close()
         if self._spare_fd is not None:
-            self._disk.close(self._spare_fd)
+            close_quietly(self._disk, self._spare_fd)
         self._active, self._spare_fd = None, None
 
 

@@ -20,7 +20,7 @@ import zlib
 
 import msgspec
 
-from headrace.log.file.disk_io import opened, read_whole, write_fully
+from headrace.log.file.disk_io import close_quietly, opened, read_whole, write_fully
 from headrace.log.file.layout import FORMAT_VERSION, MIN_READER, Layout
 from headrace.log.file.segment_format import refuse_newer, refuse_stranger
 from headrace.model.env import Disk
@@ -114,4 +114,4 @@ class WatermarkWriter:
             self.pending = False
 
     def close(self) -> None:
-        self._disk.close(self._fd)
+        close_quietly(self._disk, self._fd)
