@@ -69,7 +69,7 @@ def parse_url(url: str) -> Address:
 class Call:
     """One request whose answer somebody waits for."""
 
-    __slots__ = ("command", "deadline_s", "future", "sent")
+    __slots__ = ("command", "deadline_s", "future", "lost", "sent")
 
     def __init__(
         self, command: Command | msgspec.Struct, future: asyncio.Future[Any], deadline_s: float
@@ -79,7 +79,9 @@ class Call:
         self.deadline_s = deadline_s
         """By the loop's clock."""
         self.sent = False
-        """It may have reached a server."""
+        """It may have reached a server, and nobody said that it was refused."""
+        self.lost = False
+        """It was sent over a connection that ended before the answer came."""
 
     def succeed(self, reply: Reply) -> None:
         if not self.future.done():

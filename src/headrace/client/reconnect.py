@@ -35,10 +35,14 @@ from headrace.model.commands import Command
 from headrace.model.env import Env
 from headrace.model.errors import (
     CannotConnect,
-    ClientError,
     Draining,
+    Forbidden,
     HeadraceError,
+    Internal,
     OutcomeUnknown,
+    Unauthenticated,
+    Unsupported,
+    UnsupportedVersion,
 )
 from headrace.model.handshake import (
     SESSION_NONE,
@@ -87,6 +91,8 @@ REPEATABLE = frozenset(
 speaks for a connection (`OpenSession`, `ResumeSession`, `SetCredit`, `Heartbeat`): the
 `on_connected` of its owner says it anew."""
 
+HOPELESS = (Unauthenticated, Forbidden, UnsupportedVersion, Unsupported)
+"""Refusals of a handshake that the next attempt would meet again."""
 IDS_NAMED_MAX = 10
 STEADY_MS = 1_000
 """A connection that lived this long resets the backoff."""
@@ -151,6 +157,9 @@ class Link(Listener):
         self._session: tuple[bytes | None, int] = (None, SESSION_NONE)
         self._connection: Connection | None = None
         self._waiting: deque[Call] = deque()
+        """Calls that leave as soon as the socket takes them."""
+        self._parked: deque[Call] = deque()
+        """Calls that leave over the next connection, not over this one."""
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -183,6 +192,8 @@ class Link(Listener):
         """
         loop = self._loop
         future: asyncio.Future[Any] = loop.create_future()
+        if type(command) is commands.Enqueue:
+            timeout_ms = min(timeout_ms, REPEAT_MS)
         call = Call(command, future, loop.time() + timeout_ms / 1000)
         if self.failure is not None:
             call.fail(self.failure)
@@ -225,7 +236,7 @@ class Link(Listener):
     @property
     def calls_pending(self) -> int:
         sent = len(self._connection.calls) if self._connection else 0
-        return sent + len(self._waiting)
+        return sent + len(self._waiting) + len(self._parked)
 
     async def close(self, error: HeadraceError | None = None) -> None:
         """Nothing is sent any more; calls without an answer have failed. Harmless when repeated."""
@@ -240,10 +251,12 @@ class Link(Listener):
     # --- what the connection tells
 
     def on_refusal(self, call: Call, error: HeadraceError) -> None:
-        if isinstance(error, (Draining, OutcomeUnknown)) and type(call.command) in REPEATABLE:
-            self._repeat(call)
-        else:
+        if not isinstance(error, (Draining, OutcomeUnknown)) or not is_repeatable(call.command):
             call.fail(error)
+            return
+        if isinstance(error, Draining):
+            call.sent = call.lost
+        self._repeat(call)
 
     def on_reply(self, call: Call, reply: Reply) -> None:
         call.succeed(reply)
@@ -260,7 +273,8 @@ class Link(Listener):
             self._last_exchange_s = self._connection.heard_at_s
         self._connection = None
         for call in unanswered:
-            if type(call.command) in REPEATABLE and not call.future.done():
+            call.lost = True
+            if is_repeatable(call.command) and not call.future.done():
                 self._repeat(call)
             else:
                 call.fail(_unknown(call.command, f"{error.message} Nobody knows"))
@@ -278,9 +292,12 @@ class Link(Listener):
             except HeadraceError as error:
                 self._fail(error, tell=True)
                 return
+            except Exception as bug:
+                self._fail(Internal(f"Reconnecting failed: {bug!r}."), tell=True)
+                raise
 
     async def _reconnect(self) -> None:
-        """Connected again. Raises: an error that no further attempt can cure.
+        """Connected again. Raises: an error that no further attempt can cure (`HOPELESS`).
 
         The first attempt is made at once, unless the last connection was a short one: a
         server that takes everybody in and throws them out must not be hammered.
@@ -297,7 +314,7 @@ class Link(Listener):
             await self._before_attempt()
         try:
             await self._attempt()
-        except ClientError:
+        except HOPELESS:
             raise
         except HeadraceError:
             return False
@@ -328,7 +345,11 @@ class Link(Listener):
             raise CannotConnect(f"The server at {self.address} ended the connection at once.")
         self._connection, self.welcome = connection, welcome
         self._connected_at_s = self._loop.time()
+        self._parked.extend(self._waiting)
+        self._waiting.clear()
         self._on_connected(self.welcome)
+        self._waiting.extend(self._parked)
+        self._parked.clear()
         self._send_waiting()
         return self.welcome
 
@@ -336,7 +357,7 @@ class Link(Listener):
         """It leaves again over the next connection."""
         if isinstance(call.command, commands.Enqueue):
             call.command = msgspec.structs.replace(call.command, resend=True)
-        self._waiting.append(call)
+        self._parked.append(call)
 
     def _send_waiting(self) -> None:
         connection = self._connection
@@ -348,8 +369,8 @@ class Link(Listener):
     def _tick(self) -> None:
         """Calls whose time is over have ended, and a silent server is given up."""
         now_s = self._loop.time()
-        pending = [*self._waiting, *(self._connection.calls if self._connection else ())]
-        for call in pending:
+        sent = self._connection.calls if self._connection else ()
+        for call in (*self._parked, *self._waiting, *sent):
             if call.deadline_s <= now_s:
                 self._expire(call)
         silent = self.last_exchange_age_ms > self._options.silence_ms_max
@@ -369,11 +390,20 @@ class Link(Listener):
         self.failure = error
         if self._connection is not None:
             self._connection.close(error)
-        waiting, self._waiting = self._waiting, deque()
-        for call in waiting:
+        left = [*self._parked, *self._waiting]
+        self._parked.clear()
+        self._waiting.clear()
+        for call in left:
             call.fail(_unknown(call.command, f"{error} Nobody knows") if call.sent else error)
         if tell:
             self._on_failed(error)
+
+
+def is_repeatable(command: Command | msgspec.Struct) -> bool:
+    """Doing it twice does what doing it once does; jobs that the server names never do."""
+    if isinstance(command, commands.Enqueue):
+        return all(job.job_id for job in command.jobs)
+    return type(command) in REPEATABLE
 
 
 def _unknown(command: Command | msgspec.Struct, why: str) -> OutcomeUnknown:

@@ -159,9 +159,11 @@ class ServerConnection(_Machine):
 
     def _understand(self, type_number: int, request_id: int, body: memoryview) -> Any:
         """The message of a frame; None when it was answered, ignored or fatal."""
+        if request_id and type_number in _ANSWERED and self.phase is Phase.OPEN:
+            return self._decode(type_number, request_id, body)
         step = states.input_of(type_number, request_id)
         following = states.SERVER.get((self.phase, step))
-        if following is None or step is Input.GOODBYE or (step not in _FROM_CLIENT):
+        if following is None or step not in _FROM_CLIENT:
             self.refuse(BadRequest(f"{step.value} came where the server {_is(self.phase)}."))
             return None
         if step is Input.UNKNOWN:
@@ -170,12 +172,16 @@ class ServerConnection(_Machine):
         kind = MESSAGES[type_number]
         if (request_id == 0) != (kind in UNANSWERED) and step is Input.REQUEST:
             return self._refuse_request(request_id, _wrong_id(kind, request_id))
+        message = self._decode(type_number, request_id, body)
+        if message is not None:
+            self.phase = following
+        return message
+
+    def _decode(self, type_number: int, request_id: int, body: memoryview) -> Any:
         try:
-            message = decode_body(type_number, body)
+            return decode_body(type_number, body)
         except HeadraceError as error:
             return self._refuse_request(request_id, error)
-        self.phase = following
-        return message
 
     def _refuse_request(self, request_id: int, error: HeadraceError) -> None:
         """By its id where it has one; without, or before the connection is open, for good."""
@@ -270,6 +276,11 @@ class ClientConnection(_Machine):
 
 HELLO_REQUEST_ID = 1
 
+_ANSWERED = frozenset(
+    number
+    for number, kind in MESSAGES.items()
+    if kind not in UNANSWERED and states.input_of(number, 1) is Input.REQUEST
+)
 _FROM_CLIENT = frozenset({Input.HELLO, Input.REQUEST, Input.UNKNOWN})
 _FROM_SERVER = frozenset(
     {Input.WELCOME, Input.REPLY, Input.PUSH, Input.REFUSAL, Input.GOODBYE, Input.UNKNOWN}

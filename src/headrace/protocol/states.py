@@ -16,7 +16,13 @@ from headrace.model.pushes import Push
 from headrace.model.replies import Reply
 
 
-class Phase(enum.Enum):
+class _Member(enum.Enum):
+    """Hashed by identity: the hash of `Enum` is a Python call, and each frame looks up twice."""
+
+    __hash__ = object.__hash__
+
+
+class Phase(_Member):
     PREAMBLE = "expects the preamble"
     HELLO = "expects HELLO"
     GREETING = "HELLO is not answered yet"
@@ -24,7 +30,7 @@ class Phase(enum.Enum):
     CLOSED = "closed"
 
 
-class Input(enum.Enum):
+class Input(_Member):
     PREAMBLE = "the preamble"
     HELLO = "HELLO"
     WELCOME = "WELCOME"

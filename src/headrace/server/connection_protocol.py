@@ -62,9 +62,8 @@ class ServerProtocol(asyncio.BufferedProtocol):
     # --- the node's Peer
 
     def send_reply(self, request_id: int, reply: Reply) -> None:
-        if request_id:
-            self._in_flight -= 1
-            self._send(request_id, reply)
+        self._in_flight -= 1
+        self._send(request_id, reply)
 
     def send_error(self, request_id: int, error: HeadraceError) -> None:
         """Nothing for what is not answered: on the wire, an error without id is an end."""
