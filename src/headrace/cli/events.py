@@ -25,6 +25,11 @@ EVENTS: Mapping[str, Event] = {
         "A client could not open its connection: wrong or missing token, or no protocol version"
         " in common. Many of them from one place: somebody tries.",
     ),
+    "connection_lost": Event(
+        "warning",
+        ("url", "message"),
+        "A worker lost its connection and comes back by itself; its jobs run on meanwhile.",
+    ),
     "connection_refused": Event(
         "warning",
         ("connections_max",),
@@ -38,6 +43,28 @@ EVENTS: Mapping[str, Event] = {
         " Give it room; nothing needs a restart.",
     ),
     "disk_has_room": Event("info", ("room_bytes",), "New jobs are taken again."),
+    "handler_overrun": Event(
+        "warning",
+        ("job_id", "kind", "stopped_by"),
+        "A handler did not stop after its timeout or a cancel. A thread cannot be killed: its slot"
+        ' stays taken until it returns. Use `executor="process"` for handlers that may hang.',
+    ),
+    "hook_failed": Event(
+        "error",
+        ("job_id", "kind", "error"),
+        "A hook of the application raised. The job is not affected.",
+    ),
+    "job_dead": Event(
+        "error",
+        ("job_id", "kind", "attempt", "error", "message"),
+        "A job failed for the last time. `headrace job show` has its errors, `headrace dead retry`"
+        " brings it back.",
+    ),
+    "job_failed": Event(
+        "warning",
+        ("job_id", "kind", "attempt", "error", "message"),
+        "An attempt failed; the job is tried again after its backoff.",
+    ),
     "leader_failed": Event(
         "error",
         ("error", "kind"),
@@ -80,6 +107,37 @@ EVENTS: Mapping[str, Event] = {
         " snapshot in `seconds`; `dropped_bytes` is the torn end that a crash left, set aside in"
         " `lost+found`; an `async` queue can lose `async_window_ms`.",
     ),
+    "open_files_limited": Event(
+        "warning",
+        ("open_files_max", "connections_max", "wanted", "remedy"),
+        "The limit of open files is too low for `server.connections_max`, which was lowered to"
+        " `connections_max`. `remedy` is the command that raises it.",
+    ),
+    "server_absent": Event(
+        "warning",
+        ("url", "message"),
+        "A worker found no server when it started, and goes on trying.",
+    ),
+    "server_drains": Event(
+        "info",
+        ("deadline_ms",),
+        "The server is stopping; the worker finishes what it runs and comes back later.",
+    ),
+    "server_ready": Event("info", ("urls",), "The server listens on `urls`."),
+    "server_stopped": Event(
+        "info", (), "All that was acknowledged is durable, and the log is closed."
+    ),
+    "server_stopping": Event(
+        "info",
+        ("drain_ms", "connections"),
+        "A stop was asked for; workers have `drain_ms` to finish. A second signal stops at once.",
+    ),
+    "session_lost": Event(
+        "warning",
+        ("session_id", "jobs"),
+        "The server no longer knew the session of this worker: it was away for longer than its"
+        " lease. `jobs` of them were dropped and run elsewhere.",
+    ),
     "settle_lost": Event(
         "warning",
         ("jobs", "code", "message"),
@@ -119,5 +177,12 @@ EVENTS: Mapping[str, Event] = {
         ("jump_ms", "followed_ms"),
         "The wall clock jumped and boot time does not confirm it. Only `followed_ms` of it is"
         " followed until the next start. Check the time service of the machine.",
+    ),
+    "worker_connected": Event("info", ("session_id", "url"), "The worker has its session."),
+    "worker_drained": Event(
+        "info",
+        ("ran", "left"),
+        "A worker that stops has waited for `ran` handlers; `left` did not end in time and are"
+        " cancelled and handed back.",
     ),
 }

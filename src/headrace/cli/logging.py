@@ -12,6 +12,7 @@ configured globally: an embedded engine does not change how its host process log
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import IO, TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ SECRET_FIELDS = frozenset(
     | {"password", "payload", "progress", "result", "results", "secret", "token", "tokens"}
 )
 """Never written, whatever they hold: users put secrets into all of these."""
+_URL_USER = re.compile(r"//[^/@\s]+@")
 
 
 def open_report(settings: LoggingSettings, stream: IO[str] | None = None) -> Report:
@@ -87,6 +89,14 @@ def without_secrets(
     for name, value in event.items():
         if isinstance(value, bytes | bytearray | memoryview):
             event[name] = f"<{len(value)} bytes>"
-        elif isinstance(value, str) and len(value) > LOG_VALUE_CHARACTERS_MAX:
-            event[name] = f"{value[:LOG_VALUE_CHARACTERS_MAX]}…"
+        elif isinstance(value, str):
+            event[name] = _presentable(value)
     return event
+
+
+def _presentable(text: str) -> str:
+    """`text` cut to its limit, and without the user and password of a URL in it."""
+    shown = _URL_USER.sub("//***@", text[: LOG_VALUE_CHARACTERS_MAX + 1])
+    return (
+        shown if len(text) <= LOG_VALUE_CHARACTERS_MAX else f"{shown[:LOG_VALUE_CHARACTERS_MAX]}…"
+    )

@@ -75,6 +75,16 @@ def test_bytes_and_long_texts_are_not_written_whole() -> None:
     assert line["text"] == "a" * LOG_VALUE_CHARACTERS_MAX + "…"
 
 
+def test_url_is_written_without_its_password() -> None:
+    stream = io.StringIO()
+    report = open_report(LoggingSettings(), stream)
+    report("connection_lost", url="headrace://:canary-4711@db:1", message="no //a:canary@b")
+    line = json.loads(stream.getvalue())
+
+    assert line["url"] == "headrace://***@db:1"
+    assert "canary" not in stream.getvalue()
+
+
 def test_traceback_shows_no_values_of_variables() -> None:
     stream = io.StringIO()
     log = open_log(LoggingSettings(), stream)
