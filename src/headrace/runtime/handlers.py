@@ -72,6 +72,7 @@ class Handlers:
         waits: Waiting[bytes, None],
         claims: Waiting[ClaimKey, commands.Claim],
         gate: ProgressGate,
+        watch_balance: Callable[[], None],
         gauges: Callable[[], dict[str, float]],
     ) -> None:
         self.draining = False
@@ -90,6 +91,7 @@ class Handlers:
         self._waits = waits
         self._claims = claims
         self._gate = gate
+        self._watch_balance = watch_balance
         self._gauges = gauges
         self._table: dict[type[Command], Handler] = {
             commands.Enqueue: self._enqueue,
@@ -274,15 +276,14 @@ class Handlers:
 
     def _open_session(self, command: commands.OpenSession, peer: Peer, request_id: int) -> None:
         self._check_new()
+        self._check_not_expiring(command.session_id)
         reply = self._turns.run(command)
         self.connect(command.session_id, peer)
         self.hold(peer, request_id, reply)
 
     def _resume_session(self, command: commands.ResumeSession, peer: Peer, request_id: int) -> None:
         self._check_ending()
-        facts = self._sessions.get(command.session_id)
-        if facts is not None and facts.expiring:
-            raise unknown_session(command.session_id)
+        self._check_not_expiring(command.session_id)
         voided_index = self._engine.last_index
         reply = self._turns.run(command)
         self.connect(command.session_id, peer)
@@ -294,11 +295,16 @@ class Handlers:
         self._leases.note_started(started)
         self.hold(peer, request_id, reply)
 
+    def _check_not_expiring(self, session_id: bytes) -> None:
+        facts = self._sessions.get(session_id)
+        if facts is not None and facts.expiring:
+            raise unknown_session(session_id)
+
     def _set_credit(self, command: commands.SetCredit, peer: Peer, request_id: int) -> None:
         self._check_ending()
         reply = self._turns.run(command)
         facts = self._sessions.get(command.session_id)
-        connected = facts is not None and facts.peer is not None
+        connected = facts is not None and facts.peer is not None and not facts.expiring
         self._engine.set_connected(command.session_id, connected)
         self.hold(peer, request_id, reply)
 
@@ -315,6 +321,7 @@ class Handlers:
         self._leases.watch_session(session_id)
         self._sessions.connect(session_id, peer)
         self._engine.set_connected(session_id, True)
+        self._watch_balance()
 
     def _heartbeat(self, command: commands.Heartbeat, peer: Peer, request_id: int) -> None:
         facts = self._sessions.get(command.session_id)

@@ -159,7 +159,14 @@ class Leader:
         self._claims: Waiting[ClaimKey, Claim] = Waiting(
             loop, lambda waiter: self._handlers.claim_overdue(waiter)
         )
-        self._handlers = Handlers(parts, self._waits, self._claims, self._gate, self._gauges)
+        self._handlers = Handlers(
+            parts,
+            self._waits,
+            self._claims,
+            self._gate,
+            self._upkeep.watch_balance,
+            self._gauges,
+        )
 
     def begin(self) -> None:
         """Leases have their full time before them, and what is due is planned."""
@@ -184,7 +191,7 @@ class Leader:
             self.fail(bug)
 
     def connect(self, session_id: bytes, peer: Peer) -> None:
-        if self._sessions.get(session_id) is not None:
+        if self.knows_session(session_id):
             self._turns.open()
             self._handlers.connect(session_id, peer)
 
@@ -262,7 +269,7 @@ class Leader:
 
     def _deliver(self, effect: Effect, index: int) -> Peer | None:
         if type(effect) is PushJobs:
-            self._upkeep.note_push()
+            self._upkeep.watch_balance()
             return self._sessions.push(effect.session_id, JobsPushed(effect.groups), index)
         if type(effect) is PushCancel:
             return self._sessions.push(effect.session_id, CancelPushed(effect.leases), index)

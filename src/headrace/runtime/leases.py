@@ -68,6 +68,15 @@ class LeaseWatch:
         """Nothing could be heard for that long: every deadline is that much later."""
         self._paused_ns += paused_ns
 
+    def resume_after(self, paused_ns: int) -> None:
+        """The loop stood still; heartbeats that came meanwhile have not been read yet.
+
+        The timer shows only how long it stood still after it was due, so every session
+        has its full lease again rather than that time.
+        """
+        self.pause(paused_ns)
+        self._sessions.renew_all(self.now_ns())
+
     def next_ns(self) -> int | None:
         """When the next step is due, on the clock of leases; None when nothing is watched."""
         return 0 if self._expiring else self._wheel.next_ns()
@@ -169,6 +178,8 @@ class LeaseWatch:
             self._wheel.add(deadline_ns, partial(self._look_at_session, session_id))
         else:
             facts.expiring = True
+            # Else the jobs of one step would be pushed to it again before the next.
+            self._engine.set_connected(session_id, False)
             self._expiring.append(session_id)
 
     def _expire_session(self, session_id: bytes, leases_max: int) -> list[Command]:

@@ -102,6 +102,10 @@ class Sessions:
         facts.seen_ns = now_ns
         return facts
 
+    def renew_all(self, now_ns: int) -> None:
+        for facts in self._facts.values():
+            facts.seen_ns = now_ns
+
     def connect(self, session_id: bytes, peer: Peer) -> None:
         """`peer` is primary from here on."""
         facts = self._facts[session_id]

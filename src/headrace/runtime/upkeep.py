@@ -113,7 +113,7 @@ class Upkeep:
         late_s = self._loop.time() - self._deadlines.at_s
         if late_s > LOG_STALL_MS / 1000:
             self._report("loop_paused", paused_ms=int(late_s * 1000))
-            self._leases.pause(int(late_s * NS_PER_S))
+            self._leases.resume_after(int(late_s * NS_PER_S))
         if self._committer.stalled():
             self._deadlines.within(LOG_STALL_MS / 1000)
             return
@@ -123,8 +123,8 @@ class Upkeep:
 
     # --- recalls
 
-    def note_push(self) -> None:
-        """Jobs were given to a session: some may have to come back."""
+    def watch_balance(self) -> None:
+        """A session was given jobs, or came: some jobs may be better off elsewhere."""
         if not (self._recalls.is_set or self._stopped) and self._sessions.connected_count() > 1:
             self._recalls.within(RECALL_AFTER_MS / 1000)
 
