@@ -104,6 +104,7 @@ class Worker:
         self._heartbeat: HeartbeatThread | None = None
         self._failure: HeadraceError | None = None
         self._stopping = False
+        self._ended = False
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._opened = asyncio.Event()
@@ -223,6 +224,8 @@ class Worker:
         """Whatever still runs is stopped and given back; the session is closed."""
         self._stopping = True
         self._ticker.cancel()
+        if self._heartbeat is not None:
+            await self._loop.run_in_executor(None, self._heartbeat.stop)
         self._slots.drain()
         await self._slots.close()
         with contextlib.suppress(TimeoutError, HeadraceError):
@@ -230,11 +233,10 @@ class Worker:
                 await self._processes.close()
                 if self._link.connected:
                     await self._settler.settled()
+                    self._ended = True
                     await self._link.call(CloseSession(self.session_id, "stopped"))
         self._threads.close()
         await self._runner.resolver.close()
-        if self._heartbeat is not None:
-            await self._loop.run_in_executor(None, self._heartbeat.stop)
 
     # --- the session
 
@@ -289,7 +291,7 @@ class Worker:
 
     def _resume(self) -> None:
         """Say what is held; of each lease the server says keep, drop or cancel."""
-        if not self._link.connected:
+        if not self._link.connected or self._ended:
             return
         holdings = list(self._holdings)
         credit = 0 if self._stopping else self._prefetch.credit
