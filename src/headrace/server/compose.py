@@ -23,7 +23,10 @@ from headrace.server.connection_protocol import ServerProtocol
 from headrace.server.edge import Edge, EdgeLimits, HandOverTo
 from headrace.server.exposure import check_exposure, read_token
 from headrace.server.listeners import Listeners
-from headrace.server.watch import LINGER_MS, Watch
+from headrace.server.watch import Watch
+
+LAST_WORDS_MS = 250
+"""What peers get at a stop to read why and close; everything is durable by then."""
 
 OnFailed = Callable[[BaseException], None]
 OnReady = Callable[[list[str]], None]
@@ -71,7 +74,7 @@ class RunningServer:
             await self._listeners.close()
             await self._edge.close(
                 Draining("The server has stopped.", hint="Connect again.", retry_after_ms=1_000),
-                LINGER_MS * 2,
+                LAST_WORDS_MS,
             )
             self._watch.stop()
             self._report("server_stopped")

@@ -204,15 +204,16 @@ async def test_calls_of_one_pass_leave_in_one_write(server: RunningServer) -> No
     assert connection is not None
     transport = connection._transport
     assert transport is not None
+    written = transport
     writes: list[int] = []
 
     class Counting:
         def __getattr__(self, name: str) -> Any:
-            return getattr(transport, name)
+            return getattr(written, name)
 
         def write(self, data: bytes) -> None:
             writes.append(len(data))
-            transport.write(data)
+            written.write(data)
 
     connection._transport = Counting()  # type: ignore[assignment]
     await asyncio.gather(*(link.call(enqueue(new_id())) for _ in range(200)))
@@ -337,12 +338,11 @@ async def test_what_the_owner_says_on_connecting_goes_before_repeated_calls(
         call.add_done_callback(lambda _: order.append(word))
         return call
 
-    seen.on_connected = lambda: (
+    def open_again() -> None:
         order.append("connected")
-        or note(  # type: ignore[func-returns-value]
-            "session", link.call(open_session())
-        )
-    )
+        note("session", link.call(open_session()))
+
+    seen.on_connected = open_again
     await link.start()
     await seen.until(lambda: len(seen.welcomes) == 1)
     proxy.muted = True
