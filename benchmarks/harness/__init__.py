@@ -1,0 +1,1 @@
+"""What every scenario needs: processes, the disk's and the transport's own speed, figures."""
