@@ -16,7 +16,14 @@ import msgspec
 from headrace.log.base import LogEnv
 from headrace.log.file.current import Current, SegmentRef, SnapshotRef, write_current
 from headrace.log.file.directory import check_directory, make_directories
-from headrace.log.file.disk_io import opened, read_chunks, reading, remove_if_there, write_fully
+from headrace.log.file.disk_io import (
+    READ_CHUNK_BYTES,
+    naming,
+    opened,
+    reading,
+    remove_if_there,
+    write_fully,
+)
 from headrace.log.file.layout import Layout
 from headrace.log.file.recovery import Found, look_again, needed_from, read_commits
 from headrace.log.file.segment_reader import SegmentEnd, SegmentFiles
@@ -46,7 +53,7 @@ def copy_consistent(env: LogEnv, source: str, target: str) -> CopyReport:
     source_layout = Layout(source.rstrip("/") or "/")
     target_layout = Layout(target.rstrip("/") or "/")
     _require_empty(env, target_layout)
-    with refusing_full_disk(target_layout):
+    with naming("copy to", target), refusing_full_disk(target_layout):
         make_directories(env, target_layout)
         check_directory(env, target_layout)
         for _ in range(COPY_TRIES_MAX - 1):
@@ -141,14 +148,20 @@ class _Copy:
 
     def _copy_file(self, source: str, target: str, length: int) -> None:
         remove_if_there(self._disk, target)
-        with opened(self._disk, target, create=True, write=True) as out:
-            with reading(source), opened(self._disk, source) as fd:
-                offset = 0
-                for chunk in read_chunks(self._disk, fd, 0, length):
-                    write_fully(self._disk, out, chunk, offset)
-                    offset += len(chunk)
+        offset = 0
+        with (
+            opened(self._disk, source) as fd,
+            opened(self._disk, target, create=True, write=True) as out,
+        ):
+            while offset < length:
+                with reading(source):
+                    chunk = self._disk.pread(fd, min(READ_CHUNK_BYTES, length - offset), offset)
+                if not chunk:
+                    break
+                write_fully(self._disk, out, chunk, offset)
+                offset += len(chunk)
             self._disk.fdatasync(out)
-        self._copied_bytes += length
+        self._copied_bytes += offset
 
     def _finish(
         self, found: Found, segments: tuple[SegmentRef, ...], snapshot: SnapshotRef | None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from headrace.log.file.layout import TEMPORARY
 from headrace.model.env import Disk
@@ -23,18 +23,22 @@ def is_no_space(error: OSError) -> bool:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[None]:
-    """Within it an `OSError` is `DiskFailed`, but for a missing file."""
+def naming(action: str, path: str) -> Iterator[None]:
+    """Within it an `OSError` is `DiskFailed` that says what was tried, but for a missing file."""
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
         raise DiskFailed(
-            f"cannot read {path}: {error.strerror}.",
-            hint="Check the permissions of the file, and the disk (`dmesg`).",
+            f"cannot {action} {path}: {error.strerror}.",
+            hint="Check the permissions there, and the disk (`dmesg`).",
             path=path,
         ) from error
+
+
+def reading(path: str) -> AbstractContextManager[None]:
+    return naming("read", path)
 
 
 def close_quietly(disk: Disk, fd: int) -> None:

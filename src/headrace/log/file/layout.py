@@ -139,12 +139,8 @@ def advise_rebuild(root: str) -> str:
     return f"Run `headrace repair {root} --rebuild-current`."
 
 
+COPY_AGAIN = "If this is a plain copy of a directory in use, copy it again with `headrace backup`."
+
+
 def advise_copy(root: str) -> str:
-    return (
-        "If this directory is a plain copy of one in use, copy it again with "
-        f"`headrace backup`. Otherwise {_lower(advise_verify(root))}"
-    )
-
-
-def _lower(sentence: str) -> str:
-    return sentence[0].lower() + sentence[1:]
+    return f"{COPY_AGAIN} {advise_verify(root)}"

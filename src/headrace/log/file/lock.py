@@ -60,6 +60,16 @@ def read_holder(disk: Disk, layout: Layout) -> Holder:
     )
 
 
+def in_use(env: LogEnv, holder: Holder) -> bool | None:
+    """Whether the process that wrote LOCK lives, as far as can be told without the lock."""
+    if not holder.pid:
+        return False
+    if holder.host != env.host.hostname():
+        return None
+    same_boot = holder.boot_id == env.host.boot_id()
+    return same_boot and env.host.process_exists(holder.pid)
+
+
 def _open(disk: Disk, path: str) -> int:
     try:
         return disk.open(path, write=True)

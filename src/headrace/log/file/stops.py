@@ -6,6 +6,7 @@ Each says which file, which offset, what was expected, what was found, and what 
 from __future__ import annotations
 
 from headrace.log.file.layout import (
+    COPY_AGAIN,
     advise_copy,
     advise_truncate,
     advise_verify,
@@ -63,7 +64,7 @@ def _unlinked(path: str, cursor: SegmentCursor, before: SegmentEnd | None) -> St
         f"{path} does not continue the segment before it: it expects segment "
         f"{header.prev_segment_no} ending at offset {header.prev_size_bytes} with commit "
         f"{header.prev_commit_no}, checksum {header.prev_commit_crc:08x}; found {found}.",
-        hint=advise_verify(root_of(path)),
+        hint=advise_copy(root_of(path)),
         path=path,
         offset=0,
     )
@@ -74,7 +75,7 @@ def _tail_lost(path: str, cursor: SegmentCursor, watermark: Watermark) -> StopEr
     return LogTailLost(
         f"{path}: the log ends at offset {end.offset} with commit {end.commit_no} (index "
         f"{end.index}), but commit {watermark.commit_no} (index {watermark.index}) was durable.",
-        hint=f"{advise_copy(root_of(path))} {advise_truncate(path, end.offset)}",
+        hint=f"{COPY_AGAIN} {advise_truncate(path, end.offset)}",
         path=path,
         offset=end.offset,
     )
@@ -91,7 +92,7 @@ def _damaged_commit(verdict: Verdict, path: str, cursor: SegmentCursor) -> StopE
     return LogCorrupt(
         f"{path}: damage at offset {end.offset}: expected commit {end.commit_no + 1} (index "
         f"{end.index + 1}), found {found}{proof}. This place had been durable: it is no torn tail.",
-        hint=advise_truncate(path, end.offset),
+        hint=f"{COPY_AGAIN} {advise_truncate(path, end.offset)}",
         path=path,
         offset=end.offset,
     )

@@ -8,7 +8,7 @@ from headrace.log.base import LogEnv
 from headrace.log.file.current import Current, SegmentRef, SnapshotRef, read_current
 from headrace.log.file.directory import check_directory, list_if_there
 from headrace.log.file.layout import Layout
-from headrace.log.file.lock import Holder, read_holder
+from headrace.log.file.lock import Holder, in_use, read_holder
 from headrace.log.file.recovery import Found, look_again
 from headrace.log.file.segment_reader import SegmentFiles
 from headrace.log.file.watermark import Watermark
@@ -96,16 +96,6 @@ def survey(env: LogEnv, directory: str) -> Survey:
         return _with_end(facts, look_again(env.disk, layout))
     except StopError as error:
         return msgspec.structs.replace(facts, problem=str(error))
-
-
-def in_use(env: LogEnv, holder: Holder) -> bool | None:
-    """Whether the process that wrote LOCK lives, as far as can be told without the lock."""
-    if not holder.pid:
-        return False
-    if holder.host != env.host.hostname():
-        return None
-    same_boot = holder.boot_id == env.host.boot_id()
-    return same_boot and env.host.process_exists(holder.pid)
 
 
 def _with_current(env: LogEnv, layout: Layout, facts: Survey, current: Current) -> Survey:

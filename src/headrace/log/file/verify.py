@@ -14,6 +14,7 @@ from headrace.log.base import LogEnv
 from headrace.log.file.current import Current, read_current
 from headrace.log.file.directory import check_directory, is_new
 from headrace.log.file.layout import Layout
+from headrace.log.file.lock import in_use, read_holder
 from headrace.log.file.recovery import Found, facts_at, look_again, open_cursor
 from headrace.log.file.recovery_table import Verdict, judge_segment
 from headrace.log.file.segment_reader import SegmentEnd, SegmentFiles
@@ -60,6 +61,7 @@ def verify(env: LogEnv, directory: str) -> Iterator[Finding]:
 
 class _Verification:
     def __init__(self, env: LogEnv, layout: Layout, current: Current) -> None:
+        self._env = env
         self._disk = env.disk
         self._layout = layout
         self._current = current
@@ -163,6 +165,8 @@ class _Verification:
                 f"{len(found.torn)} bytes of a commit that was being written; the next start "
                 "moves them to lost+found",
             )
+        if in_use(self._env, read_holder(self._disk, self._layout)):
+            return  # what the living leader is about to use
         for path in (*found.doomed, *found.set_aside):
             yield _note(path, "a leftover that counts for nothing; the next start removes it")
 
