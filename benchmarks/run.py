@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 import uvloop
-
 from harness.bench import Bench, Sizes
 from harness.report import Outcome, print_outcome, print_table
 from scenarios import ALL
@@ -100,7 +99,7 @@ async def _measure(name: str, sizes: Sizes, options: argparse.Namespace) -> dict
 
 def _write(outcomes: list[Outcome], sizes: Sizes, options: argparse.Namespace) -> str:
     os.makedirs(RESULTS, exist_ok=True)
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     path = os.path.join(RESULTS, f"{now:%Y%m%dT%H%M%SZ}.json")
     report = {
         "taken_at": now.isoformat(timespec="seconds"),

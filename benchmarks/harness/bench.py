@@ -10,6 +10,11 @@ import tempfile
 from collections.abc import AsyncIterator
 
 import msgspec
+
+from harness.disk import measure_sync, refuse_memory
+from harness.echo import measure_echo
+from harness.figures import spread
+from harness.server import ServerProcess, Usage
 from headrace.client.app import App
 from headrace.client.client import Client
 from headrace.client.env_access import default_env
@@ -18,11 +23,6 @@ from headrace.model.commands import Enqueue, NewJob
 from headrace.model.ids import slot_of_queue
 from headrace.model.job import JobSpec
 from headrace.model.replies import StatsReply
-
-from harness.disk import measure_sync, refuse_memory
-from harness.echo import measure_echo
-from harness.figures import spread
-from harness.server import ServerProcess, Usage
 
 PAYLOAD_BYTES = 100
 PAYLOADS = 4_096

@@ -10,6 +10,7 @@ import sys
 import time
 
 import uvloop
+
 from headrace.codec.messages import TYPE_NUMBERS
 from headrace.model.commands import Enqueue
 from headrace.protocol.framing import FrameWriter

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import uvloop
+
 from headrace.model.settings import Settings
 from headrace.runtime.env import real_env
 from headrace.server.compose import serve

@@ -12,6 +12,7 @@ import time
 from harness.bench import QUEUE, Bench
 from harness.figures import spread
 from harness.scenario import Figures, Goal, Scenario
+
 from headrace.client.connection import Connection, Listener, connect, parse_url
 from headrace.client.job_ids import JobIdMaker
 from headrace.model.commands import Enqueue, NewJob

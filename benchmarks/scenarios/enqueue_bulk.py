@@ -6,6 +6,7 @@ import time
 
 from harness.bench import QUEUE, Bench
 from harness.scenario import Figures, Goal, Scenario
+
 from headrace.client.client import Client
 from headrace.model.commands import NewJob
 from headrace.model.ids import slot_of_queue

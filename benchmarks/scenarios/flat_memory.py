@@ -12,6 +12,7 @@ import time
 
 from harness.bench import PAYLOAD_BYTES, QUEUE, Bench, preload
 from harness.scenario import Figures, Goal, Scenario
+
 from headrace.client.client import Client
 from headrace.model.commands import Ack
 

@@ -6,6 +6,7 @@ import asyncio
 
 from harness.bench import Bench, settle
 from harness.scenario import Figures, Goal, Scenario
+
 from headrace.client.connection import parse_url
 from headrace.model.handshake import Hello
 from headrace.protocol.connection import ClientConnection

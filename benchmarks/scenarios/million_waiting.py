@@ -16,6 +16,7 @@ import time
 
 from harness.bench import PAYLOAD_BYTES, QUEUE, Bench, preload, settle
 from harness.scenario import Figures, Goal, Scenario
+
 from headrace.client.client import Client
 from headrace.model.commands import Ack
 from headrace.model.replies import PushedGroup
