@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.engine import lifecycle
 from headrace.engine.finished import live_entries, unpack
-from headrace.engine.job import FLAG_CANCEL_REQUESTED, LEASED, Job
+from headrace.engine.job import FLAG_CANCEL_REQUESTED, LEASED, READY, Job
 from headrace.engine.lifecycle import Verb
 from headrace.engine.queues import Queue
 from headrace.engine.state import EngineState
@@ -90,9 +90,11 @@ def cancel(turn: Turn, command: Cancel, seed: int) -> Changed:
 
 
 def reschedule(turn: Turn, command: Reschedule, seed: int) -> Changed:
+    """The job is due then; one that is ready already, and shall be now, keeps its place."""
     job = _live(turn, command.job_id, Verb.RESCHEDULE)
     run_at_ms = due_at_ms(turn.now_ms, command.run_at_ms, command.delay_ms)
-    turn.emit(JobRescheduled(job.job_id, run_at_ms))
+    if job.state != READY or run_at_ms:
+        turn.emit(JobRescheduled(job.job_id, run_at_ms))
     return Changed(state=state_of(turn, command.job_id))
 
 
@@ -128,6 +130,9 @@ def delete(turn: Turn, command: Delete, seed: int) -> Done:
     return Done()
 
 
+_SCAN_JOBS = 20_000
+"""Scheduled jobs of all queues that one purge looks at: about a millisecond."""
+
 _PURGEABLE = frozenset(state for state in State if state is not State.LEASED)
 
 
@@ -148,6 +153,8 @@ def purge(turn: Turn, command: Purge, seed: int) -> Purged:
     del job_ids[limits.STEP_JOBS_MAX :]
     if job_ids:
         turn.emit(JobsDeleted(job_ids))
+    if State.SCHEDULED in wanted:
+        more = more or queue.counts[State.SCHEDULED] > 0
     return Purged(count=len(job_ids), more=more)
 
 
@@ -156,9 +163,9 @@ def _purgeable(state: EngineState, queue: Queue, wanted: set[int]) -> Iterator[b
     if State.READY in wanted:
         for lanes in queue.kinds.values():
             for lane in lanes.lanes.values():
-                yield from (job.job_id for job in lane.in_order(lane.count))
+                yield from (job.job_id for job in lane.in_order())
     if State.SCHEDULED in wanted and queue.counts[State.SCHEDULED]:
-        for job in state.scheduled.live_jobs():
+        for job in state.scheduled.scan(_SCAN_JOBS):
             if job.spec.queue == queue.name:
                 yield job.job_id
     for ring in queue.rings:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from headrace.engine.dispatching import claim_for
+from headrace.engine.dispatching import claim_for, within_bytes
 from headrace.engine.job import Job
 from headrace.engine.lanes import first_jobs
+from headrace.engine.maintaining import cancel_late
 from headrace.engine.turn import Turn
 from headrace.engine.validate import check_range
 from headrace.model import limits
@@ -19,6 +20,7 @@ def claim(turn: Turn, command: Claim, seed: int) -> Claimed:
     check_range("wait_ms", command.wait_ms, 0, limits.WAIT_MS_MAX)
     check_range("kinds of a claim", len(command.kinds), 1, limits.KINDS_PER_SESSION_MAX)
     check_range("queues of a claim", len(command.queues), 1, limits.QUEUES_PER_SESSION_MAX)
+    cancel_late(turn)
     jobs: list[Job] = []
     for name in dict.fromkeys(command.queues):
         queue = turn.state.queues.get(name)
@@ -28,7 +30,7 @@ def claim(turn: Turn, command: Claim, seed: int) -> Claimed:
         jobs += first_jobs(lanes, command.jobs_max - len(jobs))
     if not jobs:
         return Claimed()
-    return Claimed(groups=claim_for(turn, None, jobs, command.lease_ms))
+    return Claimed(groups=claim_for(turn, None, within_bytes(jobs), command.lease_ms))
 
 
 def has_ready(turn: Turn, queues: tuple[str, ...], kinds: tuple[str, ...]) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from headrace.engine.job import Job, Spec, cold_of
 from headrace.engine.lanes import KindLanes, first_jobs
+from headrace.engine.maintaining import cancel_late
 from headrace.engine.sessions import Session
+from headrace.engine.state import EngineState
 from headrace.engine.turn import Turn
 from headrace.model import limits
 from headrace.model.effects import PushJobs
@@ -20,42 +22,78 @@ CLAIMS_PER_TURN_MAX = 16
 
 
 def dispatch(turn: Turn) -> bool:
-    """Sessions with room hold what is ready for them; True when there is more to do."""
+    """Sessions with room hold what is ready for them; True when there is more to do.
+
+    Bounded by `CLAIMS_PER_TURN_MAX` claims and about `CLAIM_JOBS_MAX` jobs.
+    """
+    cancel_late(turn)
     state = turn.state
-    _wake_fed(turn)
+    _wake_fed(state)
     hungry = state.hungry
+    claimed = 0
     for _ in range(CLAIMS_PER_TURN_MAX):
+        if not hungry:
+            _wake_fed(state)
         if not hungry:
             return False
         number = next(iter(hungry))
         session = hungry.pop(number)
-        jobs = _choose(turn, session, 1 + len(hungry))
+        jobs = within_bytes(_choose(turn, session, 1 + len(hungry)))
         if not jobs:
             continue
         groups = claim_for(turn, session, jobs)
         turn.effects.append(PushJobs(session.session_id, groups))
         if session.room > 0:
             hungry[number] = session
-    return bool(hungry)
+        claimed += len(jobs)
+        if claimed >= limits.CLAIM_JOBS_MAX:
+            break
+    return bool(hungry or state.fed)
 
 
-def _wake_fed(turn: Turn) -> None:
-    """Sessions that serve a lane which got jobs are hungry, those longest idle first."""
-    state = turn.state
+def _wake_fed(state: EngineState) -> None:
+    """Sessions that serve a lane which got jobs are hungry.
+
+    A lane stays fed while it has jobs and somebody has room: a session that was woken for
+    it may have filled up elsewhere, and then others must be woken.
+    """
+    still: list[KindLanes] = []
     for lanes in state.fed:
-        lanes.fed = False
-        waiting = lanes.count()
-        interested = lanes.interested
-        for position, number in enumerate(interested):
-            session = state.sessions_by_no[number]
-            room = session.room
-            if room > 0:
-                state.hungry[number] = session
-                waiting -= room
-                if waiting <= 0:
-                    lanes.interested = interested[position + 1 :] + interested[: position + 1]
-                    break
-    state.fed.clear()
+        if lanes.bitmap and not state.queues[lanes.queue].paused and _wake(state, lanes):
+            still.append(lanes)
+        else:
+            lanes.fed = False
+    state.fed = still
+
+
+def _wake(state: EngineState, lanes: KindLanes) -> bool:
+    """As many interested sessions as its jobs need are hungry, those longest idle first."""
+    waiting = lanes.count()
+    interested = lanes.interested
+    woken = False
+    for position, number in enumerate(interested):
+        session = state.sessions_by_no[number]
+        room = session.room
+        if room > 0:
+            state.hungry[number] = session
+            woken = True
+            waiting -= room
+            if waiting <= 0:
+                lanes.interested = interested[position + 1 :] + interested[: position + 1]
+                break
+    return woken
+
+
+def within_bytes(jobs: list[Job]) -> list[Job]:
+    """As many of the first jobs as one push or reply should carry; at least one."""
+    size_bytes = 0
+    for position, job in enumerate(jobs):
+        size_bytes += len(job.payload)
+        if job.cold is not None:
+            size_bytes += limits.HEADERS_BYTES_MAX
+        if size_bytes > limits.CLAIM_BYTES_MAX and position:
+            return jobs[:position]
+    return jobs
 
 
 def _choose(turn: Turn, session: Session, hungry_count: int) -> list[Job]:
@@ -69,14 +107,16 @@ def _choose(turn: Turn, session: Session, hungry_count: int) -> list[Job]:
     queues = turn.state.queues
     served = session.served
     busy: list[list[KindLanes]] = []
+    first = 0
     for offset in range(len(served)):
         position = offset if session.strict else (session.rotation + offset) % len(served)
         lanes = [kind for kind in served[position] if kind.bitmap]
         if lanes and not queues[lanes[0].queue].paused:
+            first = first if busy else position
             busy.append(lanes)
     if not busy:
         return []
-    session.rotation = (session.rotation + 1) % len(served)
+    session.rotation = (first + 1) % len(served)
     if hungry_count > 1:
         ready = sum(kind.count() for lanes in busy for kind in lanes)
         room = min(room, max(1, -(-ready // hungry_count)))

@@ -33,7 +33,7 @@ from headrace.engine.dispatching import dispatch
 from headrace.engine.evolve import evolve
 from headrace.engine.invariants import check_state
 from headrace.engine.job import FLAG_STARTED, LEASED, Job
-from headrace.engine.snapshot import Loader, SnapshotWalk
+from headrace.engine.snapshot import Loader, SnapshotWalk, rows_of
 from headrace.engine.state import EngineState
 from headrace.engine.turn import Turn
 from headrace.model import commands
@@ -316,13 +316,12 @@ class Engine:
         """A hex digest of the whole state; equal states have equal digests.
 
         The sum of the digests of a snapshot's rows, so that their order does not matter.
+        A snapshot under way is not disturbed.
         """
         total = 0
-        walk = self.begin_snapshot()
-        while rows := walk.next_rows(10_000):
-            for row in rows:
-                encoded = msgspec.msgpack.encode(row)
-                total += int.from_bytes(hashlib.blake2b(encoded, digest_size=16).digest(), "big")
+        for row in rows_of(self.state):
+            encoded = msgspec.msgpack.encode(row)
+            total += int.from_bytes(hashlib.blake2b(encoded, digest_size=16).digest(), "big")
         return f"{total % (1 << 128):032x}"
 
 

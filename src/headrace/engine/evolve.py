@@ -165,7 +165,7 @@ def _end_attempt(
     elif fate == records.FATE_CANCELLED:
         state.finish(job, rule, CANCELLED, reason=reason)
     else:
-        state.requeue(job, rule, run_at_ms, keeps_place=False)
+        state.wait_again(job, rule, run_at_ms, keeps_place=False)
 
 
 def _jobs_released(state: EngineState, record: records.JobsReleased) -> None:
@@ -175,7 +175,9 @@ def _jobs_released(state: EngineState, record: records.JobsReleased) -> None:
             cold = cold_of(job)
             cold.snooze_count += 1
             _note_attempt(state, job, cold, "snoozed")
-        state.requeue(job, lifecycle.RELEASE, released.run_at_ms, keeps_place=not released.snoozed)
+        state.wait_again(
+            job, lifecycle.RELEASE, released.run_at_ms, keeps_place=not released.snoozed
+        )
 
 
 def _leases_expired(state: EngineState, record: records.LeasesExpired) -> None:
@@ -192,7 +194,7 @@ def _leases_expired(state: EngineState, record: records.LeasesExpired) -> None:
             cold.return_count += 1
             job.cold = encode_cold(cold)
         if lease.fate == records.FATE_RETRY and not lease.started:
-            state.requeue(job, lifecycle.EXPIRE, lease.run_at_ms, keeps_place=True)
+            state.wait_again(job, lifecycle.EXPIRE, lease.run_at_ms, keeps_place=True)
         else:
             _end_attempt(state, job, lifecycle.EXPIRE, lease.fate, lease.run_at_ms, lease.reason)
 
@@ -236,11 +238,10 @@ def _job_revived(state: EngineState, record: records.JobRevived) -> None:
 
 def _jobs_deleted(state: EngineState, record: records.JobsDeleted) -> None:
     for job_id in record.job_ids:
-        job = state.jobs.get(job_id)
-        if job is None:
+        if state.jobs.get(job_id) is None:
             state.delete_ended(job_id)
         else:
-            state.remove_waiting(job)
+            state.remove_waiting(state.job(job_id))
 
 
 def _progress_reported(state: EngineState, record: records.ProgressReported) -> None:

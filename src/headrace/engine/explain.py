@@ -115,7 +115,7 @@ def _count_ahead(turn: Turn, job: Job) -> int:
     lanes = turn.state.lanes[job.spec.lanes_no]
     above = sum(lane.count for priority, lane in lanes.lanes.items() if priority > job.priority)
     before = 0
-    for other in lanes.lanes[job.priority].in_order(_COUNT_AHEAD_MAX):
+    for other in lanes.lanes[job.priority].in_order():
         if other.number >= job.number or before == _COUNT_AHEAD_MAX:
             break
         before += 1

@@ -95,11 +95,11 @@ class Keys:
             self.table.remove(heapq.heappop(self._heap)[2])
 
     def begin_walk(self) -> Walk[TakenKey, KeyRow]:
-        return self.table.begin_walk(_row)
+        return self.table.begin_walk(key_row)
 
     def __len__(self) -> int:
         return len(self.table)
 
 
-def _row(scope: bytes, taken: TakenKey) -> KeyRow:
+def key_row(scope: bytes, taken: TakenKey) -> KeyRow:
     return KeyRow(scope, taken.number, taken.job_id, taken.digest, taken.expires_at_ms)

@@ -28,19 +28,22 @@ class Lane:
     and is the very object that the job table holds.
     """
 
-    __slots__ = ("count", "priority", "queue_order", "returned")
+    __slots__ = ("count", "priority", "queue_order", "returned", "returned_count")
 
     def __init__(self, priority: int) -> None:
         self.priority = priority
         self.queue_order: deque[Job] = deque()
-        self.returned: list[tuple[int, Job]] = []
-        """Released jobs keep their number; a small heap beside the deque."""
+        self.returned: list[tuple[int, int, Job]] = []
+        """Released jobs keep their number: a heap of (number, order of coming, job)."""
+        self.returned_count = 0
+        """Entries ever; breaks ties between a job and an older copy of it."""
         self.count = 0
 
     def add(self, job: Job) -> None:
         order = self.queue_order
         if order and job.number < order[-1].number:
-            heapq.heappush(self.returned, (job.number, job))
+            self.returned_count += 1
+            heapq.heappush(self.returned, (job.number, self.returned_count, job))
         else:
             order.append(job)
         self.count += 1
@@ -52,60 +55,59 @@ class Lane:
         released job never finds an old entry of itself.
         """
         self.count -= 1
-        order = self.queue_order
-        while order and order[0].state != READY:
-            order.popleft()
+        self._trim()
+        order, returned = self.queue_order, self.returned
         if order and order[0] is job:
             order.popleft()
-        elif self.returned and self.returned[0][1] is job:
-            heapq.heappop(self.returned)
-        if len(order) + len(self.returned) > 2 * self.count + _COMPACT_MIN:
+        elif returned and returned[0][2] is job:
+            heapq.heappop(returned)
+        if len(order) + len(returned) > 2 * self.count + _COMPACT_MIN:
             self._compact(job)
+
+    def _trim(self) -> None:
+        """No entry that has moved on stands at the front."""
+        order, returned = self.queue_order, self.returned
+        while order and order[0].state != READY:
+            order.popleft()
+        while returned and returned[0][2].state != READY:
+            heapq.heappop(returned)
 
     def _compact(self, leaving: Job) -> None:
         self.queue_order = deque(
             job for job in self.queue_order if job.state == READY and job is not leaving
         )
         self.returned = [
-            entry for entry in self.returned if entry[1].state == READY and entry[1] is not leaving
+            entry for entry in self.returned if entry[2].state == READY and entry[2] is not leaving
         ]
         heapq.heapify(self.returned)
 
-    def head(self) -> Job | None:
-        """Its first live job, without taking it."""
-        order, returned = self.queue_order, self.returned
-        while order and order[0].state != READY:
-            order.popleft()
-        while returned and returned[0][1].state != READY:
-            heapq.heappop(returned)
-        if returned and (not order or returned[0][0] < order[0].number):
-            return returned[0][1]
-        return order[0] if order else None
-
     def first(self, count: int) -> list[Job]:
         """Its first live jobs, at most `count`, without taking them."""
-        if not self.returned:
-            found: list[Job] = []
-            for job in self.queue_order:
-                if job.state == READY:
-                    found.append(job)
-                    if len(found) == count:
-                        break
-            return found
-        live = list(islice((job for job in self.queue_order if job.state == READY), count))
-        live += [job for _, job in self.returned if job.state == READY]
-        live.sort(key=_number)
-        return live[:count]
+        self._trim()
+        return list(islice(self.in_order(), count))
 
-    def in_order(self, count: int) -> Iterator[Job]:
-        """Its first live jobs, looking no further than the reader goes."""
-        if self.returned:
-            return iter(self.first(count))
-        return (job for job in self.queue_order if job.state == READY)
+    def in_order(self) -> Iterator[Job]:
+        """Its live jobs, looking no further than the reader goes."""
+        standing = (job for job in self.queue_order if job.state == READY)
+        if not self.returned:
+            return standing
+        returned = (job for _, _, job in _in_heap_order(self.returned) if job.state == READY)
+        return heapq.merge(standing, returned, key=_number)
 
 
 def _number(job: Job) -> int:
     return job.number
+
+
+def _in_heap_order(heap: list[tuple[int, int, Job]]) -> Iterator[tuple[int, int, Job]]:
+    """The entries of a heap in order, without taking them: O(k log k) for the first k."""
+    frontier = [(heap[0], 0)]
+    while frontier:
+        entry, place = heapq.heappop(frontier)
+        yield entry
+        for child in (2 * place + 1, 2 * place + 2):
+            if child < len(heap):
+                heapq.heappush(frontier, (heap[child], child))
 
 
 class KindLanes:
@@ -171,5 +173,5 @@ def first_jobs(served: list[KindLanes], count: int) -> list[Job]:
 
 def _merge(level: list[Lane], count: int) -> list[Job]:
     """The first `count` jobs over several lanes of equal priority."""
-    lanes = [lane.in_order(count) for lane in level]
+    lanes = [lane.in_order() for lane in level]
     return list(islice(heapq.merge(*lanes, key=_number), count))

@@ -15,9 +15,7 @@ from headrace.engine.job import (
     Job,
     cold_of,
     decode_cold,
-    extra_of,
 )
-from headrace.engine.lifecycle import Verb
 from headrace.engine.splitmix import SplitMix
 from headrace.engine.state import EVENT_FAILED
 from headrace.engine.turn import Turn, stale_lease, unknown_job
@@ -99,9 +97,9 @@ def _acked(turn: Turn, job_id: bytes, token: int) -> bool:
 
 
 def _gone(turn: Turn, job_id: bytes, token: int) -> ClientError:
-    if turn.remembered(job_id) is None:
-        return unknown_job(job_id)
-    return stale_lease(job_id, token)
+    """Why no live lease is named: it has ended, or nothing at all is known of the job."""
+    known = turn.live(job_id) is not None or turn.remembered(job_id) is not None
+    return stale_lease(job_id, token) if known else unknown_job(job_id)
 
 
 def _add_problem(problems: list[Problem], position: int, error: ClientError | None) -> None:
@@ -209,19 +207,13 @@ def release_one(turn: Turn, job: Job, given_back: Return) -> None:
             f"Job {id_to_text(job.job_id)} has snoozed {limits.SNOOZES_MAX} times.",
             hint="Nack it, so that somebody sees that it never gets done.",
         )
-    start_by_ms = extra_of(job).start_by_ms
-    if start_by_ms and start_by_ms <= turn.now_ms and not given_back.started:
-        cancel_leased(turn, job, "start_by")
-        return
     run_at_ms = turn.now_ms + given_back.delay_ms if given_back.delay_ms else 0
     turn.emit(JobsReleased([JobReleased(job.job_id, job.token, run_at_ms, given_back.started)]))
 
 
 def confirm_cancel(turn: Turn, job: Job) -> None:
-    cancel_leased(turn, job, cold_of(job).cancel_reason or "cancelled")
-
-
-def cancel_leased(turn: Turn, job: Job, reason: str) -> None:
+    """The holder has stopped: the job that was asked to end is cancelled."""
+    reason = cold_of(job).cancel_reason or "cancelled"
     turn.emit(JobsCancelled([(job.job_id, job.token)], reason))
 
 
@@ -265,13 +257,13 @@ def log_lines(turn: Turn, command: LogLines, seed: int) -> Done:
 def expire(turn: Turn, command: Expire, seed: int) -> Done:
     """Leases that are still live end; pairs that have moved on are passed over."""
     draw = SplitMix(seed)
-    ended: list[ExpiredLease] = []
+    ended: dict[bytes, ExpiredLease] = {}
     for lease in command.leases:
         job = turn.held(lease.job_id, lease.token)
-        if job is not None and lifecycle.TABLE[job.state, Verb.EXPIRE] is lifecycle.M:
-            ended.append(_expired(turn, job, lease, command.reason, draw.next_u64()))
+        if job is not None and job.job_id not in ended:
+            ended[job.job_id] = _expired(turn, job, lease, command.reason, draw.next_u64())
     if ended:
-        turn.emit(LeasesExpired(command.reason, ended))
+        turn.emit(LeasesExpired(command.reason, list(ended.values())))
     return Done()
 
 

@@ -6,10 +6,7 @@ Each call is one bounded step; the node repeats it, with the loop between, as lo
 
 from __future__ import annotations
 
-import heapq
-
 from headrace.engine.finished import live_entries
-from headrace.engine.job import LEASED, extra_of
 from headrace.engine.queues import Queue
 from headrace.engine.state import EngineState
 from headrace.engine.turn import Turn
@@ -32,7 +29,7 @@ _GRAIN_MS = 1_000
 def maintain(turn: Turn, command: Maintain, seed: int) -> Done:
     """One step of everything that is due."""
     _promote(turn)
-    _cancel_late(turn)
+    cancel_late(turn)
     prune_full_rings(turn)
     _prune_old(turn)
     _forget(turn)
@@ -42,7 +39,7 @@ def maintain(turn: Turn, command: Maintain, seed: int) -> Done:
 
 def next_due_ms(state: EngineState) -> int | None:
     """Log time of the next step; None when nothing is on its way."""
-    times = [state.scheduled.next_at_ms(), _first_start_by_ms(state), state.next_age_ms]
+    times = [state.scheduled.next_at_ms(), state.start_by.next_at_ms(), state.next_age_ms]
     ended_at_ms = state.remembered.first_due_ms()
     if ended_at_ms is not None:
         times.append(ended_at_ms + limits.REMEMBER_MS)
@@ -61,28 +58,11 @@ def _promote(turn: Turn) -> None:
         turn.emit_time(TimePassed(turn.now_ms, due))
 
 
-def _first_start_by_ms(state: EngineState) -> int | None:
-    """The first start-by of a job that has not started; others are passed over."""
-    heap = state.start_by
-    while heap:
-        at_ms, job_id = heap[0]
-        job = state.jobs.get(job_id)
-        if job is not None and job.state != LEASED and extra_of(job).start_by_ms == at_ms:
-            return at_ms
-        heapq.heappop(heap)
-    return None
-
-
-def _cancel_late(turn: Turn) -> None:
-    late: list[tuple[bytes, int]] = []
-    state = turn.state
-    while len(late) < limits.STEP_JOBS_MAX:
-        at_ms = _first_start_by_ms(state)
-        if at_ms is None or at_ms > turn.now_ms:
-            break
-        late.append((heapq.heappop(state.start_by)[1], 0))
+def cancel_late(turn: Turn) -> None:
+    """Jobs that should have started by now are cancelled, so that no claim takes them."""
+    late = turn.state.start_by.take_late(turn.now_ms, limits.STEP_JOBS_MAX)
     if late:
-        turn.emit(JobsCancelled(late, "start_by"))
+        turn.emit(JobsCancelled([(job_id, 0) for job_id in late], "start_by"))
 
 
 def prune_full_rings(turn: Turn) -> bool:

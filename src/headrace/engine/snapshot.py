@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from headrace.engine.finished import RingEntry, unpack
-from headrace.engine.job import LEASED, Job, decode_cold
-from headrace.engine.keys import TakenKey
+from headrace.engine.job import LEASED, Job
+from headrace.engine.keys import TakenKey, key_row
 from headrace.engine.state import EngineState
-from headrace.engine.table import Walk
-from headrace.model.errors import InvariantViolated, ReplayDiverged
+from headrace.engine.table import Table, Walk
+from headrace.model.errors import InvariantViolated, ReplayDiverged, invariant
 from headrace.model.records import MACHINE_VERSION
 from headrace.model.rows import (
     AnyRow,
@@ -31,6 +32,11 @@ class SnapshotWalk:
     """
 
     def __init__(self, state: EngineState) -> None:
+        """Raises: `InvariantViolated` while another walk is under way."""
+        invariant(
+            all(table.walk is None for table in _tables(state)),
+            "at most one snapshot is taken at a time",
+        )
         self.index = state.index
         self._state = state
         self._head = _head_rows(state)
@@ -52,10 +58,26 @@ class SnapshotWalk:
 
     def cancel(self) -> None:
         """The state is free of the walk; no more rows come."""
-        for table in (self._state.jobs, self._state.ended, self._state.keys.table):
-            table.end_walk()
+        if self._walks:
+            for table in _tables(self._state):
+                table.end_walk()
         self._walks = []
         self._head = iter(())
+
+
+def rows_of(state: EngineState) -> Iterator[AnyRow]:
+    """Every row of the state as it stands; it must not change before the last is taken."""
+    yield from _head_rows(state)
+    for _, job in state.jobs.items():
+        yield job.row()
+    for _, packed in state.ended.items():
+        yield EndedRow(packed)
+    for scope, taken in state.keys.table.items():
+        yield key_row(scope, taken)
+
+
+def _tables(state: EngineState) -> tuple[Table[Any], ...]:
+    return state.jobs, state.ended, state.keys.table
 
 
 def _job_row(_job_id: bytes, job: Job) -> JobRow:
@@ -179,12 +201,9 @@ class Loader:
             queue = state.queues[job.spec.queue]
             queue.counts[job.state] += 1
             state.count_payload(queue, len(job.payload))
-            if job.cold is not None:
-                extra = decode_cold(job.cold).extra
-                if extra is not None:
-                    state.watch_start_by(job, extra)
             if job.state != LEASED:
                 state.place(job)
+                state.start_by.watch(job)
             elif job.session_no:
                 state.sessions_by_no[job.session_no].leases[job.job_id] = job
             else:

@@ -6,7 +6,7 @@ A transition decides nothing: the record says which job, where to, and when.
 
 from __future__ import annotations
 
-import heapq
+import msgspec
 
 from headrace.engine import lifecycle
 from headrace.engine.finished import (
@@ -29,7 +29,6 @@ from headrace.engine.job import (
     cold_of,
     decode_cold,
     encode_cold,
-    extra_of,
 )
 from headrace.engine.keys import Keys, digest_of, scope_of
 from headrace.engine.lanes import KindLanes
@@ -43,6 +42,7 @@ from headrace.engine.queues import (
 )
 from headrace.engine.remembered import Remembered
 from headrace.engine.sessions import Session
+from headrace.engine.start_by import StartBys
 from headrace.engine.table import Table
 from headrace.engine.timers import Timers
 from headrace.model import limits
@@ -111,8 +111,7 @@ class EngineState:
         self.sessions: dict[bytes, Session] = {}
         self.sessions_by_no: dict[int, Session] = {}
         self.scheduled = Timers(_is_scheduled)
-        self.start_by: list[tuple[int, bytes]] = []
-        """Heap of (time, job id) of jobs with a start-by; entries of jobs that went stay."""
+        self.start_by = StartBys(self.jobs)
         self.job_count = 0
         """Jobs that are not final."""
         self.payload_bytes = 0
@@ -168,14 +167,17 @@ class EngineState:
 
         Raises: `InvariantViolated` when the lifecycle table does not grant it.
         """
+        self._count_move(job, rule, to_state)
+        self.unplace(job)
+        job.state = to_state
+        self.place(job)
+
+    def _count_move(self, job: Job, rule: Rule, to_state: int) -> None:
         if not rule.moves[job.state] or to_state not in rule.targets:
             raise illegal(job.state, rule.verb, job.job_id)
         counts = self.queues[job.spec.queue].counts
         counts[job.state] -= 1
         counts[to_state] += 1
-        self.unplace(job)
-        job.state = to_state
-        self.place(job)
 
     def unplace(self, job: Job) -> None:
         """Out of the lane or timer that it stands in."""
@@ -244,11 +246,7 @@ class EngineState:
             scope = scope_of(job.spec.queue, job.spec.kind, extra.key)
             expires_at_ms = self.now_ms + extra.key_window_ms
             self.keys.take(scope, job.job_id, digest_of(job.payload), expires_at_ms)
-        self.watch_start_by(job, extra)
-
-    def watch_start_by(self, job: Job, extra: JobExtra) -> None:
-        if extra.start_by_ms:
-            heapq.heappush(self.start_by, (extra.start_by_ms, job.job_id))
+        self.start_by.watch(job)
 
     def count_payload(self, queue: Queue, size_bytes: int) -> None:
         queue.payload_bytes += size_bytes
@@ -262,6 +260,8 @@ class EngineState:
 
     def remove_waiting(self, job: Job) -> None:
         """A waiting job is deleted; its id is remembered as cancelled."""
+        if not lifecycle.DELETE.moves[job.state]:
+            raise illegal(job.state, lifecycle.DELETE.verb, job.job_id)
         queue = self.queues[job.spec.queue]
         queue.counts[job.state] -= 1
         self.unplace(job)
@@ -302,37 +302,40 @@ class EngineState:
             self.leased_alone -= 1
         job.lease_ms = 0
 
-    def requeue(self, job: Job, rule: Rule, run_at_ms: int, *, keeps_place: bool) -> None:
+    def wait_again(self, job: Job, rule: Rule, run_at_ms: int, *, keeps_place: bool) -> None:
         """A leased job waits again: ready, or scheduled when there is a time."""
         self.end_lease(job)
         job.run_at_ms = run_at_ms
         if run_at_ms or not keeps_place:
             job.number = self.take_number()
         self.move(job, rule, SCHEDULED if run_at_ms else READY)
+        self.start_by.watch(job)
 
     def reschedule(self, job: Job, rule: Rule, run_at_ms: int) -> None:
         """A waiting job is due at another time, or now."""
+        to_state = SCHEDULED if run_at_ms else READY
+        self._count_move(job, rule, to_state)
         moved = self._replace(job)
         moved.run_at_ms = run_at_ms
         moved.number = self.take_number()
-        self.move(moved, rule, SCHEDULED if run_at_ms else READY)
-
-    def change_priority(self, job: Job, priority: int) -> None:
-        moved = self._replace(job)
-        moved.priority = priority
+        moved.state = to_state
         self.place(moved)
 
+    def change_priority(self, job: Job, priority: int) -> None:
+        """A ready job keeps its number; it stands where it would have stood by its number."""
+        if job.state == READY:
+            job = self._replace(job)
+            job.priority = priority
+            self.place(job)
+        else:
+            job.priority = priority
+
     def promote(self) -> None:
-        """The first due job is ready."""
-        job = self.scheduled.pop()
+        """The first due job is ready, behind those that are ready already."""
+        job = self.scheduled.first()
         self.jobs.touch(job.job_id)
-        counts = self.queues[job.spec.queue].counts
-        counts[SCHEDULED] -= 1
-        counts[READY] += 1
         job.number = self.take_number()
-        job.run_at_ms = 0
-        job.state = READY
-        self.place(job)
+        self.move(job, lifecycle.PROMOTE, READY)
 
     def _replace(self, job: Job) -> Job:
         """The waiting job leaves its lane or timer; a copy of it goes on, standing nowhere yet."""
@@ -449,7 +452,7 @@ class EngineState:
         self.free_key(finished.spec.queue, finished.spec.kind, finished.cold, job_id)
 
     def revive(self, job_id: bytes, run_at_ms: int) -> None:
-        """A final job waits again: attempt 0, errors kept."""
+        """A final job waits again: attempt 0, errors kept, what counts towards death at 0."""
         finished = self.take_ended(job_id)
         if not lifecycle.REVIVE.moves[finished.state]:
             raise illegal(finished.state, lifecycle.REVIVE.verb, job_id)
@@ -465,7 +468,6 @@ class EngineState:
             finished.enqueued_at_ms,
             run_at_ms,
         )
-        job.cold = finished.cold
         job.token = finished.token
         spec.job_count += 1
         self.job_count += 1
@@ -473,7 +475,17 @@ class EngineState:
         self.count_payload(queue, len(job.payload))
         self.jobs.put(job_id, job)
         self.place(job)
-        self.note(job, "revived")
+        self.note(job, "revived", self._cold_of_revived(finished))
+        self.start_by.watch(job)
+
+    def _cold_of_revived(self, finished: Finished) -> Cold:
+        cold = decode_cold(finished.cold)
+        cold.snooze_count = cold.return_count = cold.crash_count = 0
+        cold.progress = None
+        cold.cancel_reason = ""
+        if cold.extra is not None and cold.extra.start_by_ms <= self.now_ms:
+            cold.extra = msgspec.structs.replace(cold.extra, start_by_ms=0)
+        return cold
 
     # --- rare fields
 
@@ -508,7 +520,3 @@ class EngineState:
 
     def session_of(self, job: Job) -> Session | None:
         return self.sessions_by_no[job.session_no] if job.session_no else None
-
-
-def start_by_of(job: Job) -> int:
-    return extra_of(job).start_by_ms

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from headrace.engine.job import Job
 
@@ -19,12 +20,13 @@ Entry = tuple[int, int, Job]
 class Timers:
     """Invariant: every job for which `is_live` holds has exactly one live entry."""
 
-    __slots__ = ("_heap", "_is_live", "count")
+    __slots__ = ("_heap", "_is_live", "_scan_at", "count")
 
     def __init__(self, is_live: Callable[[Job, int], bool]) -> None:
         self._heap: list[Entry] = []
         self._is_live = is_live
         """(job, number of its entry) → whether this entry still speaks of it."""
+        self._scan_at = 0
         self.count = 0
         """Live entries."""
 
@@ -58,11 +60,21 @@ class Timers:
             heapq.heappush(self._heap, entry)
         return len(found)
 
-    def pop(self) -> Job:
-        """The first live job; its entry is gone. Raises: `IndexError` when there is none."""
+    def first(self) -> Job:
+        """The first live job. Raises: `IndexError` when there is none."""
         self.next_at_ms()
-        self.count -= 1
-        return heapq.heappop(self._heap)[2]
+        return self._heap[0][2]
+
+    def scan(self, count: int) -> list[Job]:
+        """The live jobs among `count` entries, from where the scan before this one ended.
+
+        Repeated often enough it comes by every job, in no particular order.
+        """
+        size = len(self._heap)
+        start = self._scan_at if self._scan_at < size else 0
+        self._scan_at = start + count
+        seen = islice(self._heap, start, start + count)
+        return [entry[2] for entry in seen if self._is_live(entry[2], entry[1])]
 
     def live_jobs(self) -> Iterator[Job]:
         """Its jobs, in no particular order."""

@@ -60,6 +60,8 @@ JOBS_PER_CALL_MAX = 10_000
 CALL_BYTES_MAX = 8 * MIB
 CLAIM_JOBS_MAX = 1_024
 """Jobs of one claim record; a session with more credit is served in several."""
+CLAIM_BYTES_MAX = 4 * MIB
+"""Payload and headers of one claim; a larger job goes alone. The reply must fit a frame."""
 PAGE_ROWS_MAX = 1_000
 PAGE_ROWS_DEFAULT = 100
 PAGE_SCAN_ROWS_MAX = 10_000
@@ -199,6 +201,9 @@ PORT_DEFAULT = 7431
 CLIENT_WRITE_BUFFER_BYTES = 4 * MIB
 """Calls beyond it stay with the client until the socket has taken what is there."""
 BACKOFF_RECONNECT_MS_MIN = 10
+UNFINISHED_BYTES_MAX = 512 * MIB
+"""Frames of all connections that have begun and not ended; peers that begin and never end
+must not fill the memory."""
 OPEN_FILES_RESERVED = 64
 """Descriptors that a server needs beside its connections."""
 
@@ -213,6 +218,15 @@ DRAIN_MS_DEFAULT = 30_000
 KILL_AFTER_MS = 5_000
 TAKEOVER_MS = 1_000
 OWNER_UNRESPONSIVE_MS = 5_000
+RELOAD_POLL_MS = 500
+WATCHED_FILES_MAX = 5_000
+"""Sources that `worker --reload` looks at."""
+HAND_OVER_PAUSE_MS = 5_000
+"""An embedded owner that was asked for its directory does not take it again before."""
+SUCCESSION_PAUSE_MS = 200
+"""After an owner that ended in good order: whoever asked for the directory comes first."""
+SUCCESSION_RETRY_MS = 50
+"""Between two looks for the new owner of a directory; several fit TAKEOVER_MS."""
 BULK_JOBS = 1_000
 """Jobs of one chunk of a bulk enqueue: a turn stays short, a commit worth its fsync."""
 BULK_CALLS_MAX = 4

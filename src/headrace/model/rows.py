@@ -116,7 +116,6 @@ class Cold(msgspec.Struct, array_like=True, gc=False):
     history: list[tuple[int, int, int]] = []
     """(event number, log time, attempt), the newest `HISTORY_ENTRIES_MAX`."""
     cancel_reason: str = ""
-    revived: bool = False
 
 
 class Finished(msgspec.Struct, array_like=True, gc=False):
