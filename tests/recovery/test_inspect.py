@@ -155,6 +155,7 @@ def test_verify_notes_a_torn_tail_and_leftovers() -> None:
     path = story.segments()[-1]
     story.flip(path, story.used_bytes(path) - 1)
     story.disk.poke(f"{ROOT}/wal/spare.tmp", bytes(100))
+    story.env.host = SimEnv(pid=2).host
     messages = [finding.message for finding in verify(story.env, ROOT)]
 
     assert errors_of(story) == []
