@@ -58,6 +58,11 @@ class _Machine:
         """Bytes that `take_output` would return."""
         return self._writer.size_bytes
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes kept of a frame that has begun and not ended."""
+        return self._reader.unfinished_bytes
+
     def take_output(self) -> list[bytearray]:
         """What is to be written to the socket, in order; given away once."""
         return self._writer.take()

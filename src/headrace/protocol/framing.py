@@ -53,6 +53,11 @@ class FrameReader:
         """Why the stream cannot be followed any further."""
         self._rest: bytearray | None = None
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """What is kept of a frame that has not ended."""
+        return len(self._rest) if self._rest is not None else 0
+
     def frames(self, data: memoryview) -> Iterator[Frame]:
         """The frames that `data` completes, in order; what is left over is copied and kept.
 

@@ -114,7 +114,11 @@ async def serve(
     await node.start()
     edge = Edge(node, bounds, tokens, report, hand_over)
     watch = Watch(edge)
-    listeners = Listeners(env.network, lambda: ServerProtocol(edge, watch))
+    listeners = Listeners(
+        env.network,
+        local=lambda: ServerProtocol(edge, watch, is_local=True),
+        remote=lambda: ServerProtocol(edge, watch),
+    )
     try:
         await listeners.open(
             directory if settings.server.unix_socket else None, settings.server.listen

@@ -40,20 +40,24 @@ class ServerProtocol(asyncio.BufferedProtocol):
         "_edge",
         "_held",
         "_in_flight",
+        "_is_local",
         "_machine",
         "_paused",
         "_transport",
+        "_unfinished_bytes",
         "_watch",
         "heard_at_s",
         "pinged",
     )
 
-    def __init__(self, edge: Edge, watch: Watch) -> None:
+    def __init__(self, edge: Edge, watch: Watch, *, is_local: bool = False) -> None:
         self._edge = edge
+        self._is_local = is_local
         self._watch = watch
         self._machine = ServerConnection()
         self._transport: asyncio.Transport | None = None
         self._in_flight = 0
+        self._unfinished_bytes = 0
         self._paused = False
         self._held: deque[tuple[int, Outgoing]] | None = None
         self.heard_at_s = 0.0
@@ -149,6 +153,8 @@ class ServerProtocol(asyncio.BufferedProtocol):
             else:
                 self._in_flight += 1
                 node.submit(message, self, request_id)
+        if machine.unfinished_bytes != self._unfinished_bytes:
+            self._account_unfinished()
         if machine.output_bytes:
             self.flush()
         if machine.phase is Phase.CLOSED:
@@ -173,6 +179,8 @@ class ServerProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._held = None
+        self._edge.unfinished_bytes -= self._unfinished_bytes
+        self._unfinished_bytes = 0
         self._edge.forget(self)
         self._watch.forget(self)
         self._edge.node.peer_gone(self)
@@ -181,12 +189,27 @@ class ServerProtocol(asyncio.BufferedProtocol):
 
     def _greet(self, request_id: int, hello: Hello) -> None:
         try:
-            self._machine.welcome(request_id, self._edge.greet(hello))
+            self._machine.welcome(request_id, self._edge.greet(hello, is_local=self._is_local))
         except HeadraceError as error:
             self._machine.refuse(error)
             self._edge.report("client_refused", code=error.code, client_name=hello.client_name)
         else:
             self._watch.has_shaken_hands(self)
+
+    def _account_unfinished(self) -> None:
+        """Whoever pushes the sum over its bound ends: waiting could wait for ever."""
+        edge, kept_bytes = self._edge, self._machine.unfinished_bytes
+        edge.unfinished_bytes += kept_bytes - self._unfinished_bytes
+        grew = kept_bytes > self._unfinished_bytes
+        self._unfinished_bytes = kept_bytes
+        if grew and edge.unfinished_bytes > edge.limits.unfinished_bytes_max:
+            self._machine.refuse(
+                Overloaded(
+                    f"Frames that have not ended hold {edge.unfinished_bytes} bytes.",
+                    hint="Send smaller calls, or fewer at a time.",
+                    retry_after_ms=1_000,
+                )
+            )
 
     def _hand_over(self, request_id: int, message: HandOver) -> None:
         if self._edge.hand_over is None:

@@ -28,6 +28,7 @@ from headrace.model.limits import (
     RESULT_BYTES_MAX,
     SILENCE_MS_MAX,
     SLOW_READER_MS_MAX,
+    UNFINISHED_BYTES_MAX,
     WRITE_BUFFER_BYTES_MAX,
 )
 from headrace.protocol.handshake import TokenCheck, negotiate
@@ -36,6 +37,8 @@ from headrace.runtime.reports import Report
 
 if TYPE_CHECKING:
     from headrace.server.connection_protocol import ServerProtocol
+
+_NO_TOKEN = TokenCheck(None)
 
 HandOverTo = Callable[[str], None]
 
@@ -50,6 +53,8 @@ class EdgeLimits(msgspec.Struct, frozen=True, kw_only=True):
     silence_ms_max: int = SILENCE_MS_MAX
     write_buffer_bytes_max: int = WRITE_BUFFER_BYTES_MAX
     slow_reader_ms_max: int = SLOW_READER_MS_MAX
+    unfinished_bytes_max: int = UNFINISHED_BYTES_MAX
+    """Of all connections together."""
 
 
 class Edge:
@@ -71,6 +76,8 @@ class Edge:
         """Called with a reason when somebody asks for the directory; None: it stays ours."""
         self.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self.connections: dict[ServerProtocol, None] = {}
+        self.unfinished_bytes = 0
+        """Kept of frames that have not ended, all connections together."""
         self._emptied: asyncio.Event | None = None
         self._tokens = tokens
         self._announced = {
@@ -86,9 +93,13 @@ class Edge:
     def is_full(self) -> bool:
         return len(self.connections) >= self.limits.connections_max
 
-    def greet(self, hello: Hello) -> Welcome:
-        """The answer to HELLO. Raises: `HeadraceError`, and the connection ends."""
-        version = negotiate(hello, self._tokens)
+    def greet(self, hello: Hello, *, is_local: bool) -> Welcome:
+        """The answer to HELLO. Raises: `HeadraceError`, and the connection ends.
+
+        `is_local`: it came through the Unix socket. Only the owner of the directory can
+        open that, who may read all of its files anyway: a token would guard nothing.
+        """
+        version = negotiate(hello, _NO_TOKEN if is_local else self._tokens)
         node = self.node
         known = hello.session_id is not None and node.knows_session(hello.session_id)
         return Welcome(

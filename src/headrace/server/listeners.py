@@ -26,9 +26,11 @@ def socket_path(directory: str) -> str:
 class Listeners:
     """All addresses of one server."""
 
-    def __init__(self, network: Network, factory: Factory) -> None:
+    def __init__(self, network: Network, local: Factory, remote: Factory) -> None:
+        """`local` makes the connections of the Unix socket, `remote` those of TCP."""
         self._network = network
-        self._factory = factory
+        self._local = local
+        self._remote = remote
         self._open: list[Server] = []
         self.urls: list[str] = []
         """As clients write them, the Unix socket first; ports are the real ones."""
@@ -52,7 +54,7 @@ class Listeners:
 
     async def _open_unix(self, path: str) -> None:
         try:
-            self._open.append(await self._network.listen_unix(path, self._factory))
+            self._open.append(await self._network.listen_unix(path, self._local))
         except OSError as error:
             raise BadSettings([f"cannot listen on {path}: {_reason(error)}."]) from error
         self.urls.append(f"unix://{path}")
@@ -60,7 +62,7 @@ class Listeners:
     async def _open_tcp(self, text: str) -> None:
         host, port = listen_address(text)
         try:
-            listener = await self._network.listen_tcp(host, port, self._factory)
+            listener = await self._network.listen_tcp(host, port, self._remote)
         except OSError as error:
             raise BadSettings([f"cannot listen on {text}: {_reason(error)}."]) from error
         self._open.append(listener)

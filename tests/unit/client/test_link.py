@@ -496,8 +496,8 @@ async def test_wrong_token_fails_at_once_and_for_good(
     with short_directory() as directory:
         async with running(directory, server=settings) as guarded:
             with pytest.raises(Unauthenticated):
-                await Seen().link(guarded.urls[0]).start()
-            right = Seen().link(guarded.urls[0], LinkOptions(token="secret"))
+                await Seen().link(guarded.urls[1]).start()
+            right = Seen().link(guarded.urls[1], LinkOptions(token="secret"))
             await right.start()
             await right.close()
 

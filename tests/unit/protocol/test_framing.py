@@ -7,6 +7,8 @@ import tracemalloc
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.model.errors import BadRequest, FrameTooLarge, HeadraceError, Unsupported
 from headrace.model.limits import FRAME_BYTES_MAX, WRITE_CHUNK_BYTES
@@ -138,6 +140,21 @@ def test_claimed_length_allocates_nothing() -> None:
 
     assert reader.fault is None
     assert taken < 100_000
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8), st.lists(st.integers(0, 60), max_size=30))
+def test_cuts_change_nothing(bodies: list[bytes], cuts: list[int]) -> None:
+    """Naive twin: the frames as they were put together."""
+    expected = [(0x58, number + 1, body) for number, body in enumerate(bodies)]
+    stream = b"".join(HEADER.pack(8 + len(body), kind, 0, no) + body for kind, no, body in expected)
+    pieces, at = [], 0
+    for cut in cuts:
+        pieces.append(stream[at : at + cut])
+        at += cut
+    reader = FrameReader(64)
+
+    assert read(reader, *pieces, stream[at:]) == expected
+    assert (reader.fault, reader.unfinished_bytes) == (None, 0)
 
 
 def test_limit_holds_from_the_next_frame_on() -> None:

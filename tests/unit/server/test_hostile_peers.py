@@ -292,6 +292,29 @@ async def test_burst_of_connections_is_served_whole(server: RunningServer) -> No
     assert sum(created) == connections * jobs
 
 
+async def test_frames_that_never_end_do_not_fill_the_memory() -> None:
+    limits = EdgeLimits(unfinished_bytes_max=1_000_000)
+    with short_directory() as directory:
+        async with running(directory, limits=limits) as server:
+            clients = [await open_raw(server) for _ in range(5)]
+            for client in clients:
+                await client.greet()
+                client.send(HEADER.pack(8_000_000, 0x10, 0, 2) + bytes(300_000))
+            ended = [asyncio.ensure_future(client.last_words()) for client in clients]
+            done, waiting = await asyncio.wait(
+                ended, timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+
+            assert [task.result().code for task in done] == ["overloaded"] * len(done)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            await assert_serves(server)
+            for client in clients:
+                await client.close()
+            await _until_connections(server, 0)
+
+
 async def test_reset_in_the_middle_of_a_call_disturbs_nobody(server: RunningServer) -> None:
     for _ in range(20):
         client = await open_raw(server)
@@ -332,6 +355,16 @@ async def test_wrong_token_is_refused(guarded: RunningServer, auth: str | None) 
 async def test_right_token_is_let_in(guarded: RunningServer) -> None:
     async with raw_client(guarded) as client:
         assert isinstance(await client.greet(auth="s3cret"), Welcome)
+
+
+async def test_unix_socket_needs_no_token_since_only_the_owner_can_open_it(
+    guarded: RunningServer,
+) -> None:
+    reader, writer = await asyncio.open_unix_connection(guarded.urls[0].removeprefix("unix://"))
+    client = RawClient(reader, writer)
+
+    assert isinstance(await client.greet(), Welcome)
+    await client.close()
 
 
 async def test_token_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
