@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.log.base import Commit
 from headrace.model import commands as c
 from headrace.model import limits
 from headrace.model.errors import UnknownSession
@@ -330,7 +331,8 @@ def test_push_lost_in_a_crash_is_owed_again_after_the_resume() -> None:
         thread.hold()
         assert world.log.append(world.node._leader.epoch, _in_flight(world)) > 0
         await world.crash()
-        assert request not in worker.answers and not worker.pushes
+        assert request not in worker.answers
+        assert not worker.pushes
 
         await world.start()
         peer = world.new_peer()
@@ -342,7 +344,7 @@ def test_push_lost_in_a_crash_is_owed_again_after_the_resume() -> None:
     run_simulated(story)
 
 
-def _in_flight(world: World):  # type: ignore[no-untyped-def]
+def _in_flight(world: World) -> Commit:
     flight = world.node._leader._committer._flight
     assert flight is not None
     return flight.commit
@@ -364,7 +366,8 @@ def test_push_on_its_way_is_void_once_its_session_has_resumed() -> None:
         await world.settle()
         tokens = [token for _, token in peer.jobs()]
         lease = world.engine.lease_of(peer.jobs()[0][0].job_id)
-        assert lease is not None and tokens == [lease.token]
+        assert lease is not None
+        assert tokens == [lease.token]
 
     run_simulated(story)
 
