@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 
+from headrace.cli.text import printable
 from headrace.model import errors
 
 OK = 0
@@ -107,7 +108,7 @@ def sentences(error: BaseException) -> list[str]:
 
 def say(sentence: str) -> None:
     """On standard error, under the program's name."""
-    print(f"headrace: {sentence}", file=sys.stderr)
+    print(f"headrace: {printable(sentence)}", file=sys.stderr)
 
 
 def _written(error: BaseException) -> str:

@@ -45,7 +45,7 @@ async def _fault(options: Remote, timeout_ms: int) -> str:
     is_local = is_directory(url)
     if is_local:
         url = socket_url(os.path.abspath(os.path.expanduser(url)))
-    link = Link(env, url, link_options(env, loaded, is_local=is_local))
+    link = Link(env, url, link_options(loaded, is_local=is_local))
     try:
         async with asyncio.timeout(timeout_ms / 1_000):
             await link.start()

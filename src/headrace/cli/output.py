@@ -1,7 +1,6 @@
 """What is printed: tables for people, JSON for programs, and questions before harm.
 
-Text that came from elsewhere (names, errors, payloads) never reaches a terminal as it is:
-control characters could rewrite what the person sees, so they are shown, not sent.
+Text that came from elsewhere never reaches a terminal as it is (`text.printable`).
 rich is imported only when something is drawn.
 """
 
@@ -15,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from headrace.cli.exits import NotConfirmed, UsageFault
+from headrace.cli.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
 WIDTH_ELSEWHERE = 200
@@ -52,9 +53,7 @@ def print_json_line(value: object) -> None:
 
 
 def _write_bytes(content: bytes) -> None:
-    sys.stdout.buffer.write(content) if hasattr(sys.stdout, "buffer") else sys.stdout.write(
-        content.decode()
-    )
+    sys.stdout.write(content.decode())
     sys.stdout.flush()
 
 
@@ -64,32 +63,36 @@ def print_line(sentence: str) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """A table, numbers to the right; the sentence `empty` when there are no rows."""
+    console().print(table(columns, rows, empty))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> Table | Text:
     from rich.table import Table
+    from rich.text import Text
 
     listed = [list(row) for row in rows]
     if not listed:
-        print_line(empty)
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+        return Text(empty)
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(columns):
         is_number = all(isinstance(row[position], int | float) for row in listed)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        drawn.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in listed:
-        table.add_row(*(cell(value) for value in row))
-    console().print(table)
+        drawn.add_row(*(cell(value) for value in row))
+    return drawn
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     """Name and value, a line each; facts without a value are left out."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    drawn = Table(box=None, pad_edge=False, show_header=False)
+    drawn.add_column(style="bold", no_wrap=True)
+    drawn.add_column(overflow="fold")
     for name, value in facts:
         if value not in (None, "", (), []):
-            table.add_row(name, cell(value))
-    console().print(table)
+            drawn.add_row(name, cell(value))
+    console().print(drawn)
 
 
 def cell(value: object) -> Text:
@@ -103,16 +106,6 @@ def cell(value: object) -> Text:
         return Text(f"{value:,.2f}")
     shown = printable(str(value))
     return Text(shown, style=_STYLES.get(shown, ""))
-
-
-def printable(text: str) -> str:
-    """`text` with every control character but newline and tab shown as its escape."""
-    return "".join(
-        character
-        if character.isprintable() or character in "\n\t"
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -40,7 +40,7 @@ def session_row(view: SessionView, now: int) -> tuple[object, ...]:
         view.name or view.session_id.hex()[:8],
         condition(view),
         view.host,
-        view.pid,
+        str(view.pid),
         ", ".join(view.queues) or "all",
         ", ".join(view.kinds),
         view.running,

@@ -14,7 +14,7 @@ from headrace.cli.config import Loaded
 from headrace.cli.options import Remote
 from headrace.client.client import Client
 from headrace.client.reconnect import Link, LinkOptions
-from headrace.client.target import is_directory
+from headrace.client.target import TOKEN_VARIABLE, is_directory
 from headrace.model.env import Env
 from headrace.model.errors import CannotConnect
 from headrace.model.handshake import Welcome
@@ -51,14 +51,14 @@ async def reached(options: Remote, *, create: bool = False) -> AsyncIterator[Rea
     from headrace.cli.directory import opened_directory
 
     path = os.path.abspath(os.path.expanduser(url))
-    link_to = link_options(env, loaded, is_local=True)
+    link_to = link_options(loaded, is_local=True)
     async with opened_directory(env, loaded, path, link_to, create=create) as link:
         yield _reached(env, link, path)
 
 
 @asynccontextmanager
 async def _server(env: Env, loaded: Loaded, url: str) -> AsyncIterator[Reached]:
-    link = Link(env, url, link_options(env, loaded))
+    link = Link(env, url, link_options(loaded))
     try:
         await link.start()
     except CannotConnect as error:
@@ -71,12 +71,18 @@ async def _server(env: Env, loaded: Loaded, url: str) -> AsyncIterator[Reached]:
         await link.close()
 
 
-def link_options(env: Env, loaded: Loaded, *, is_local: bool = False) -> LinkOptions:
-    """With the client's token; on a directory the server's own token file serves as well."""
+def link_options(loaded: Loaded, *, is_local: bool = False) -> LinkOptions:
+    return LinkOptions(token=token_of(loaded, is_local=is_local), client_name=CLIENT_NAME)
+
+
+def token_of(loaded: Loaded, *, is_local: bool = False) -> str | None:
+    """The client's token; on a data directory the server's own token file serves as well.
+
+    Raises: `BadSettings` when the file cannot be read.
+    """
     settings = loaded.settings
     path = settings.client.token_file or (settings.server.token_file if is_local else "")
-    token = read_token(env.disk, path)
-    return LinkOptions(token=token or os.environ.get("HEADRACE_TOKEN"), client_name=CLIENT_NAME)
+    return read_token(real_env().disk, path) or os.environ.get(TOKEN_VARIABLE) or None
 
 
 def _reached(env: Env, link: Link, where: str) -> Reached:
