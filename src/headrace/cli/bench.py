@@ -27,7 +27,7 @@ from headrace.model.commands import Ack, NewJob
 from headrace.model.ids import slot_of_queue
 from headrace.model.job import FINAL_STATES, JobSpec, State
 from headrace.model.limits import BULK_CALLS_MAX, BULK_JOBS, CLAIM_JOBS_MAX, PAYLOAD_BYTES_MAX
-from headrace.model.queue import DURABILITY_WORDS, QueueSettings
+from headrace.model.queue import DURABILITY_WORDS
 from headrace.runtime.env import real_env
 
 app = noun("bench", "Measure enqueue and drain of a server, and its disk.")
