@@ -9,6 +9,7 @@ Must never repeat a call, and never reconnect: that has one owner, the `Link`.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -122,7 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         self._machine.send_hello(hello)
         self._listener = listener
         self._transport: asyncio.Transport | None = None
-        self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
+        self._buffer = _read_buffer()
         self._calls: dict[int, Call] = {}
         self._last_id = 1
         self._window = IN_FLIGHT_PER_CONNECTION_MAX
@@ -288,6 +289,17 @@ class Connection(asyncio.BufferedProtocol):
             self._greeted.exception()
         unanswered, self._calls = list(self._calls.values()), {}
         self._listener.on_closed(error, unanswered)
+
+
+_of_this_thread = threading.local()
+
+
+def _read_buffer() -> memoryview:
+    """One for all connections of a loop, as in the server: a read is used up at once."""
+    found: memoryview | None = getattr(_of_this_thread, "read_buffer", None)
+    if found is None:
+        found = _of_this_thread.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
+    return found
 
 
 async def connect(
