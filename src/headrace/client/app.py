@@ -5,7 +5,8 @@ Registering a function touches nothing outside the process; the first call conne
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
@@ -34,13 +35,16 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+Register = Callable[[Callable[..., Any], Mapping[str, Any] | None], JobType[..., Any]]
+
+
 class Registration:
     """`@app.job(...)` with its arguments: what it decorates becomes a `JobType`.
 
     A first parameter annotated `JobContext` is injected, so callers do not give it.
     """
 
-    def __init__(self, register: Callable[[Callable[..., Any]], JobType[..., Any]]) -> None:
+    def __init__(self, register: Register) -> None:
         self._register = register
 
     @overload
@@ -58,7 +62,10 @@ class Registration:
     def __call__(self, function: Callable[P, R]) -> JobType[P, R]: ...
 
     def __call__(self, function: Callable[..., Any]) -> JobType[..., Any]:
-        return self._register(function)
+        # Functions defined inside others may name what only that scope knows.
+        scope = sys._getframe(1)
+        is_local = scope.f_locals is not scope.f_globals
+        return self._register(function, dict(scope.f_locals) if is_local else None)
 
 
 class App:
@@ -132,7 +139,9 @@ class App:
         if misplaced is not None:
             raise BadRegistration("Write @app.job() with its parentheses.")
 
-        def register(function: Callable[..., Any]) -> JobType[..., Any]:
+        def register(
+            function: Callable[..., Any], local_names: Mapping[str, Any] | None
+        ) -> JobType[..., Any]:
             name = checked_name(kind or function.__name__, "kind")
             policy = retry.policy() if retry is not None else None
             spec = JobSpec(
@@ -156,6 +165,7 @@ class App:
                 retry,
                 _executor_of(function, name, executor),
                 ChildLimits(max_jobs, parse_size_bytes(max_rss, name="max_rss")),
+                local_names,
             )
             return self._add(job_type)
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Annotated, Any, Literal, get_args, get_origin
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -44,9 +44,15 @@ class Need(msgspec.Struct, frozen=True, eq=False):
     """What the factory itself is given."""
 
 
-def needs_of(parameters: dict[str, Any], owner: str) -> tuple[Need, ...]:
-    """The injected ones among name → annotation, sorted as given. Raises: `BadRegistration`."""
-    return _needs_of(parameters, owner, ())
+def needs_of(
+    parameters: dict[str, Any], owner: str, local_names: Mapping[str, Any] | None = None
+) -> tuple[Need, ...]:
+    """The injected ones among name → annotation, sorted as given.
+
+    `local_names` are of the scope that defines the job, for annotations that are strings.
+    Raises: `BadRegistration`.
+    """
+    return _NeedsReader(local_names).of(parameters, owner, ())
 
 
 def injected(annotation: Any) -> Depends | type[JobContext] | None:
@@ -60,31 +66,48 @@ def injected(annotation: Any) -> Depends | type[JobContext] | None:
     return None
 
 
-def _needs_of(
-    parameters: dict[str, Any], owner: str, above: tuple[Factory, ...]
-) -> tuple[Need, ...]:
-    found = []
-    for name, annotation in parameters.items():
-        mark = injected(annotation)
-        if mark is JobContext:
-            found.append(Need(name, None))
-        elif isinstance(mark, Depends):
-            found.append(Need(name, mark, _needs_of_factory(mark, owner, above)))
-    return tuple(found)
+class _NeedsReader:
+    def __init__(self, local_names: Mapping[str, Any] | None) -> None:
+        self._local_names = local_names
 
+    def of(
+        self, parameters: dict[str, Any], owner: str, above: tuple[Factory, ...]
+    ) -> tuple[Need, ...]:
+        found = []
+        for name, annotation in parameters.items():
+            mark = injected(annotation)
+            if mark is JobContext:
+                found.append(Need(name, None))
+            elif isinstance(mark, Depends):
+                found.append(Need(name, mark, self._of_factory(mark, owner, above)))
+        return tuple(found)
 
-def _needs_of_factory(depends: Depends, owner: str, above: tuple[Factory, ...]) -> tuple[Need, ...]:
-    factory = depends.factory
-    name = getattr(factory, "__name__", repr(factory))
-    if factory in above:
-        raise BadRegistration(f"Dependency {name} of {owner} depends on itself.")
-    target = factory if inspect.isroutine(factory) else getattr(factory, "__init__", factory)
-    hints = inspect.get_annotations(target, eval_str=True)
-    hints.pop("return", None)
-    needs = _needs_of(hints, name, (*above, factory))
-    if depends.scope == "worker":
-        _refuse_job_things(needs, name)
-    return needs
+    def _of_factory(
+        self, depends: Depends, owner: str, above: tuple[Factory, ...]
+    ) -> tuple[Need, ...]:
+        factory = depends.factory
+        name = getattr(factory, "__name__", repr(factory))
+        if factory in above:
+            raise BadRegistration(f"Dependency {name} of {owner} depends on itself.")
+        needs = self.of(self._hints(factory, name), name, (*above, factory))
+        if depends.scope == "worker":
+            _refuse_job_things(needs, name)
+        return needs
+
+    def _hints(self, factory: Factory, name: str) -> dict[str, Any]:
+        target = factory if inspect.isroutine(factory) else getattr(factory, "__init__", factory)
+        known = {**getattr(target, "__globals__", {}), **(self._local_names or {})}
+        try:
+            hints = get_type_hints(target, localns=known, include_extras=True)
+        except NameError as error:
+            raise BadRegistration(
+                f"An annotation of dependency {name} names {error.name!r}, which its module "
+                "does not define."
+            ) from error
+        except TypeError:  # made by a class in C, which has no annotations
+            return {}
+        hints.pop("return", None)
+        return hints
 
 
 def _refuse_job_things(needs: tuple[Need, ...], name: str) -> None:

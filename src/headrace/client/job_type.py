@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 import msgspec
@@ -64,6 +64,7 @@ class JobType(Generic[P, R]):
         retry: Retry | None,
         executor: Executor,
         child_limits: ChildLimits,
+        local_names: Mapping[str, Any] | None = None,
     ) -> None:
         self.app = app
         self.function = function
@@ -73,7 +74,7 @@ class JobType(Generic[P, R]):
         self.retry = retry
         self.executor = executor
         self.child_limits = child_limits
-        self.signature = JobSignature(function, kind)
+        self.signature = JobSignature(function, kind, local_names)
         functools.update_wrapper(self, function)
 
     @functools.cached_property

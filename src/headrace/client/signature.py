@@ -31,9 +31,16 @@ _REFUSED: dict[Any, str] = {
 class JobSignature:
     """The parameters of one function. Raises: `BadRegistration` when it cannot be a job."""
 
-    def __init__(self, function: Callable[..., Any], kind: str) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        kind: str,
+        local_names: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`local_names`: of the scope that defines it, for annotations that are strings."""
         self.kind = kind
         self._function = function
+        self._local_names = local_names
         self._parameters = dict(inspect.signature(function).parameters)
         for parameter in self._parameters.values():
             self._refuse_unnameable(parameter)
@@ -43,7 +50,9 @@ class JobSignature:
     def hints(self) -> dict[str, Any]:
         """Name → annotation, `return` included."""
         try:
-            return get_type_hints(self._function, include_extras=True)
+            return get_type_hints(
+                self._function, localns=self._local_names_for_hints(), include_extras=True
+            )
         except NameError as error:
             raise BadRegistration(
                 f"An annotation of job {self.kind!r} names {error.name!r}, which its module "
@@ -54,7 +63,7 @@ class JobSignature:
     @functools.cached_property
     def needs(self) -> tuple[Need, ...]:
         """The parameters that are injected."""
-        return needs_of(self._annotated(), f"job {self.kind!r}")
+        return needs_of(self._annotated(), f"job {self.kind!r}", self._local_names)
 
     @functools.cached_property
     def payload_parameters(self) -> tuple[inspect.Parameter, ...]:
@@ -100,12 +109,20 @@ class JobSignature:
     def _annotated(self) -> dict[str, Any]:
         return {name: self.hints.get(name, Any) for name in self._parameters}
 
+    def _local_names_for_hints(self) -> dict[str, Any] | None:
+        # Without the module's own names, get_type_hints would look for those in vain.
+        if not self._local_names:
+            return None
+        return {**getattr(self._function, "__globals__", {}), **self._local_names}
+
     def _try_hints(self) -> None:
         try:
-            self.arguments_type  # noqa: B018
+            self.arguments_type, self.needs  # noqa: B018
         except BadRegistration as error:
             if not isinstance(error.__cause__, NameError):
                 raise
+        else:
+            self._local_names = None
 
     def _refuse_unnameable(self, parameter: inspect.Parameter) -> None:
         if reason := _REFUSED.get(parameter.kind):

@@ -99,7 +99,7 @@ def test_annotation_that_only_type_checkers_see_is_refused_with_a_sentence() -> 
 
 
 def test_default_of_none_allows_none() -> None:
-    def send(user_id: int = None) -> None: ...  # type: ignore[assignment]
+    def send(user_id: int = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
 
     assert JobSignature(send, "send").expected == "send(user_id: int = None)"
     assert bound(send) == {"user_id": None}
