@@ -187,8 +187,9 @@ SLOW_READER_MS_MAX = 60_000
 """A peer that drains nothing for this long is disconnected."""
 LISTEN_BACKLOG = 4_096
 TOKEN_BYTES_MAX = 512
-READ_BUFFER_BYTES = 256 * KIB
-"""One for all connections of a loop: what a read brings is used up before the next."""
+READ_BUFFER_BYTES = 64 * KIB
+"""One for all connections of a loop: what a read brings is used up before the next. Also
+bounds what one turn takes from one connection: about 400 small calls, some milliseconds."""
 WRITE_CHUNK_BYTES = 64 * KIB
 """Frames collect in chunks of this size; a larger one is handed to the socket by itself."""
 PUSH_BYTES = 1 * MIB

@@ -159,6 +159,8 @@ class ServerProtocol(asyncio.BufferedProtocol):
             self.flush()
         if machine.phase is Phase.CLOSED:
             self._leave()
+        elif nbytes == len(self._edge.read_buffer):
+            self._let_others_read()
 
     def eof_received(self) -> None:
         return None
@@ -195,6 +197,19 @@ class ServerProtocol(asyncio.BufferedProtocol):
             self._edge.report("client_refused", code=error.code, client_name=hello.client_name)
         else:
             self._watch.has_shaken_hands(self)
+
+    def _let_others_read(self) -> None:
+        """A full buffer: more has come. Its turn ends first, so that the disk works meanwhile.
+
+        The loop would go on reading here, many times over, before it does anything else.
+        """
+        if self._transport is not None and not self._paused and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._edge.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._paused and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _account_unfinished(self) -> None:
         """Whoever pushes the sum over its bound ends: waiting could wait for ever."""
