@@ -123,6 +123,8 @@ class Bench:
             "commits": commits,
             "commit_bytes": _grown(stats, now, "headrace_commit_bytes_total") / max(commits, 1),
             "commit_jobs": (jobs + done) / max(commits, 1),
+            "server_us_a_job": (used_now.cpu_s - used.cpu_s) * 1e6 / max(jobs, done, 1),
+            "client_us_a_job": (own_now.cpu_s - own.cpu_s) * 1e6 / max(jobs, done, 1),
             "server_cpu_percent": used_now.percent_since(used),
             "client_cpu_percent": own_now.percent_since(own),
             "server_rss_mib": used_now.rss_bytes / (1 << 20),

@@ -50,5 +50,5 @@ SCENARIO = Scenario(
     },
     goals=(Goal("jobs_per_s", 200_000, at_least=True),),
     measure=measure,
-    shown=("commit_jobs", "commit_p99_ms"),
+    shown=("commit_jobs", "commit_p99_ms", "server_us_a_job", "client_us_a_job"),
 )

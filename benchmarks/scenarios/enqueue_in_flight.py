@@ -36,5 +36,5 @@ SCENARIO = Scenario(
     },
     goals=(Goal("jobs_per_s", 60_000, at_least=True),),
     measure=measure,
-    shown=("call_p50_ms", "call_p99_ms", "commit_jobs"),
+    shown=("call_p50_ms", "call_p99_ms", "commit_jobs", "server_us_a_job", "client_us_a_job"),
 )
