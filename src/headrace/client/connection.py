@@ -221,7 +221,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._flush_soon()
             else:
                 self._listener.on_push(message)
-        if self._machine.phase is Phase.CLOSED:
+        if self._machine.is_closed:
             self.abort(self._machine.fault or CannotConnect("The server ended the connection."))
 
     def eof_received(self) -> None:
@@ -324,19 +324,11 @@ async def connect(
         async with asyncio.timeout(timeout_ms / 1000):
             await _dial(network, address, factory)
             return made[-1], await made[-1].welcomed()
-    except TimeoutError as error:
-        raise CannotConnect(
-            f"The server at {address} does not answer.",
-            hint="Is it stopped, or is the network in between slow?",
-        ) from error
-    except OSError as error:
-        raise CannotConnect(
-            f"No server answers at {address} ({error.strerror or error}).",
-            hint="Start one with: headrace serve ./data",
-        ) from error
-    except BaseException:
+    except BaseException as error:
         for connection in made:
             connection.abort(CannotConnect("The attempt to connect was given up."))
+        if isinstance(error, OSError):
+            raise _cannot_connect(address, error) from error
         raise
 
 
@@ -345,6 +337,18 @@ async def _dial(network: Network, address: Address, factory: Callable[[], Connec
         await network.connect_unix(address.path, factory)
     else:
         await network.connect_tcp(address.host, address.port, factory)
+
+
+def _cannot_connect(address: Address, error: OSError) -> CannotConnect:
+    if isinstance(error, TimeoutError):
+        return CannotConnect(
+            f"The server at {address} does not answer.",
+            hint="Is it stopped, or is the network in between slow?",
+        )
+    return CannotConnect(
+        f"No server answers at {address} ({error.strerror or error}).",
+        hint="Start one with: headrace serve ./data",
+    )
 
 
 def _no_answer(timeout_ms: int) -> OutcomeUnknown:

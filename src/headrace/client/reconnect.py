@@ -165,6 +165,7 @@ class Link(Listener):
         self._tick_timer: asyncio.TimerHandle | None = None
         self._last_exchange_s = 0.0
         self._connected_at_s = 0.0
+        self._tick_at_s = 0.0
         self._delay_ms = BACKOFF_RECONNECT_MS_MIN
 
     # --- what users call
@@ -373,9 +374,12 @@ class Link(Listener):
         for call in (*self._parked, *self._waiting, *sent):
             if call.deadline_s <= now_s:
                 self._expire(call)
+        # A loop that stood still has not listened: it must not blame the server.
+        was_awake = now_s - self._tick_at_s < 2 * _TICK_MS / 1000
         silent = self.last_exchange_age_ms > self._options.silence_ms_max
-        if silent and self._connection is not None:
+        if silent and was_awake and self._connection is not None:
             self._connection.abort(CannotConnect("Nothing came from the server for too long."))
+        self._tick_at_s = now_s
         self._tick_timer = self._loop.call_later(_TICK_MS / 1000, self._tick)
 
     def _expire(self, call: Call) -> None:

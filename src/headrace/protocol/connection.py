@@ -54,6 +54,10 @@ class _Machine:
         """Why it is closed, when the peer or the stream is at fault."""
 
     @property
+    def is_closed(self) -> bool:
+        return self.phase is Phase.CLOSED
+
+    @property
     def output_bytes(self) -> int:
         """Bytes that `take_output` would return."""
         return self._writer.size_bytes
@@ -105,15 +109,17 @@ class ServerConnection(_Machine):
         HELLO must have been answered (`welcome` or `refuse`) before the next is asked
         for. After the last one, `phase` and `fault` say whether the connection goes on.
         """
+        if self.is_closed:
+            return
         if self.phase is Phase.PREAMBLE:
             data = self._read_preamble(data)
         for type_number, request_id, body in self._reader.frames(data):
-            if self.phase is Phase.CLOSED:
+            if self.is_closed:
                 return
             message = self._understand(type_number, request_id, body)
             if message is not None:
                 yield request_id, message
-        if self._reader.fault is not None and self.phase is not Phase.CLOSED:
+        if self._reader.fault is not None and not self.is_closed:
             self.refuse(self._reader.fault)
 
     def welcome(self, request_id: int, message: Welcome) -> None:
@@ -124,7 +130,7 @@ class ServerConnection(_Machine):
 
     def refuse(self, error: HeadraceError) -> None:
         """The peer is told why, and the connection is over. Harmless when it was over."""
-        if self.phase is Phase.CLOSED:
+        if self.is_closed:
             return
         self._local(Input.GOODBYE)
         self.fault = error
@@ -241,12 +247,12 @@ class ClientConnection(_Machine):
         After the last one, `phase` and `fault` say whether the connection goes on.
         """
         for type_number, request_id, body in self._reader.frames(data):
-            if self.phase is Phase.CLOSED:
+            if self.is_closed:
                 return
             message = self._understand(type_number, request_id, body)
             if message is not None:
                 yield request_id, message
-        if self._reader.fault is not None and self.phase is not Phase.CLOSED:
+        if self._reader.fault is not None and not self.is_closed:
             self._fail(self._reader.fault)
 
     def _understand(self, type_number: int, request_id: int, body: memoryview) -> Any:

@@ -157,7 +157,7 @@ class ServerProtocol(asyncio.BufferedProtocol):
             self._account_unfinished()
         if machine.output_bytes:
             self.flush()
-        if machine.phase is Phase.CLOSED:
+        if machine.is_closed:
             self._leave()
         elif nbytes == len(self._edge.read_buffer):
             self._let_others_read()

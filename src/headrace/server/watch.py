@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TICK_MS_MAX = 1_000
 LINGER_MS = 1_000
+PAUSE_MS = 1_000
+"""A tick that comes this late says that the loop did not run."""
 SLICE_CONNECTIONS = 256
 """Looked at before the loop gets its turn: at most about a millisecond of pings."""
 
@@ -36,6 +38,7 @@ class Watch:
         """(deadline, bytes that had to be sent when it was set)"""
         self._round: list[ServerProtocol] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._tick_due_s = 0.0
         limits = edge.limits
         shortest_ms = min(
             limits.handshake_ms,
@@ -46,7 +49,7 @@ class Watch:
         self._tick_s = min(TICK_MS_MAX, shortest_ms / 5) / 1000
 
     def start(self) -> None:
-        self._timer = self._loop.call_later(self._tick_s, self._tick)
+        self._plan_tick()
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -80,13 +83,30 @@ class Watch:
 
     def _tick(self) -> None:
         now_s = self._loop.time()
+        late_s = now_s - self._tick_due_s
+        if late_s > PAUSE_MS / 1000:
+            self._forgive(late_s)
         self._end_strangers(now_s)
         self._end_leaving(now_s)
         self._end_slow(now_s)
         if not self._round:
             self._round = list(self._edge.connections)
             self._look_for_silent()
-        self._timer = self._loop.call_later(self._tick_s, self._tick)
+        self._plan_tick()
+
+    def _plan_tick(self) -> None:
+        self._tick_due_s = self._loop.time() + self._tick_s
+        self._timer = self._loop.call_at(self._tick_due_s, self._tick)
+
+    def _forgive(self, late_s: float) -> None:
+        """The process stood still (stopped, or the machine slept): nobody else was late."""
+        for deadlines in (self._strangers, self._leaving):
+            for connection in deadlines:
+                deadlines[connection] += late_s
+        for connection, (deadline_s, unsent_bytes) in self._slow.items():
+            self._slow[connection] = (deadline_s + late_s, unsent_bytes)
+        for connection in self._edge.connections:
+            connection.heard_at_s += late_s
 
     def _end_strangers(self, now_s: float) -> None:
         for connection in _due(self._strangers, now_s):

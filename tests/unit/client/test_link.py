@@ -478,6 +478,24 @@ async def test_silent_server_is_given_up_and_reached_again(
     await link.close()
 
 
+async def test_attempt_that_nobody_answers_leaves_no_connection_behind() -> None:
+    """Somebody listens there, and says nothing."""
+    gone = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1 << 16):
+            pass
+        writer.close()
+        gone.set()
+
+    mute = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    url = f"headrace://127.0.0.1:{mute.sockets[0].getsockname()[1]}"
+    with pytest.raises(CannotConnect, match="does not answer"):
+        await Seen().link(url, LinkOptions(connect_ms=50)).start()
+    await asyncio.wait_for(gone.wait(), DEADLINE_S)
+    mute.close()
+
+
 async def test_nobody_there_is_a_sentence() -> None:
     with pytest.raises(CannotConnect, match="headrace serve"):
         await Seen().link("headrace://127.0.0.1:1").start()

@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -164,6 +165,31 @@ async def test_silent_peer_is_pinged_and_then_given_up() -> None:
                 assert isinstance((await client.receive())[1], PingPushed)
                 assert await client.at_end() == b""
             await reports.wait_for("silent_peer_disconnected")
+
+
+async def test_peers_are_not_blamed_when_the_server_stood_still() -> None:
+    """A stopped process, or a machine that slept: nobody could have been heard."""
+    reports = Reports()
+    limits = EdgeLimits(handshake_ms=1_200, ping_after_ms=200, silence_ms_max=1_200)
+    with short_directory() as directory:
+        one = running(directory, limits=limits, report=reports)
+        async with one as server, raw_client(server) as client, raw_client(server) as stranger:
+            await client.greet()
+            stranger.send(PREAMBLE[:2])
+            await assert_serves(server)
+            stand_still_ms(1_600)
+            stranger.send(PREAMBLE[2:] + frame(Hello(), 1))
+
+            assert isinstance((await stranger.receive())[1], Welcome)
+            assert isinstance((await client.receive())[1], PingPushed)
+        assert "silent_peer_disconnected" not in [name for name, _ in reports.events]
+
+
+def stand_still_ms(duration_ms: int) -> None:
+    """The loop does not run for so long."""
+    deadline_s = time.monotonic() + duration_ms / 1000
+    while time.monotonic() < deadline_s:
+        pass
 
 
 async def test_peer_that_answers_pings_stays() -> None:
