@@ -126,11 +126,12 @@ def decode_segment_header(raw: bytes, path: str) -> SegmentHeader | None:
     if _CRC.unpack_from(raw, len(checked))[0] != zlib.crc32(checked):
         return None
     fields = _SEGMENT.unpack_from(raw)
-    _, format_version, min_reader, checksum_kind, _, machine_version, *rest = fields
+    _, format_version, min_reader, checksum_kind, flags, machine_version, *rest = fields
     refuse_newer(path, format_version, min_reader)
-    if checksum_kind != CHECKSUM_CRC32:
+    if checksum_kind != CHECKSUM_CRC32 or flags:
         raise FormatNewer(
-            f"{path} uses checksum kind {checksum_kind}; this headrace knows {CHECKSUM_CRC32}.",
+            f"{path} uses checksum kind {checksum_kind} and flags {flags}; this headrace knows "
+            f"kind {CHECKSUM_CRC32} and no flags.",
             hint="Start the version that wrote it.",
         )
     return SegmentHeader(machine_version, *rest)
@@ -163,6 +164,7 @@ class StoredCommit(msgspec.Struct, frozen=True):
     content_crc: int
     prev_crc: int
     epoch: Epoch
+    version: int
     flags: int
     offset: int
     end_offset: int
@@ -171,7 +173,12 @@ class StoredCommit(msgspec.Struct, frozen=True):
     @property
     def is_marker(self) -> bool:
         """Written by the log itself, for itself."""
-        return self.flags != 0
+        return bool(self.flags & (FLAG_SEAL | FLAG_RECOVERED))
+
+    @property
+    def is_newer(self) -> bool:
+        """It says something that this reader does not know."""
+        return self.version > COMMIT_VERSION or bool(self.flags & ~(FLAG_SEAL | FLAG_RECOVERED))
 
     @property
     def last_index(self) -> int:
@@ -239,6 +246,7 @@ def decode_commit(data: bytes, offset: int, seed: int) -> StoredCommit | None:
         content_crc=content_crc,
         prev_crc=prev_crc,
         epoch=Epoch(epoch_number, nonce),
+        version=packed >> 48 & 0xFF,
         flags=packed >> 56,
         offset=offset,
         end_offset=offset + commit_bytes(body_bytes),

@@ -24,6 +24,7 @@ from headrace.log.file.segment_format import (
     refuse_stranger,
 )
 from headrace.model.env import Disk
+from headrace.model.errors import FormatNewer
 
 
 class SegmentEnd(msgspec.Struct, frozen=True):
@@ -57,7 +58,10 @@ class SegmentCursor:
         """A valid commit that stands where another one belongs."""
 
     def read(self) -> StoredCommit | None:
-        """The next commit; None at the seal, at the end, or at a bad place."""
+        """The next commit; None at the seal, at the end, or at a bad place.
+
+        Raises: `FormatNewer`.
+        """
         if self.sealed or self.misplaced is not None:
             return None
         stored = decode_commit(self.content, self.offset, self.header.seed)
@@ -66,6 +70,13 @@ class SegmentCursor:
         if not self._follows(stored):
             self.misplaced = stored
             return None
+        if stored.is_newer:
+            raise FormatNewer(
+                f"segment {self.header.segment_no}, offset {self.offset}: commit "
+                f"{stored.commit_no} has version {stored.version} and flags {stored.flags:#x}, "
+                "which this headrace does not know.",
+                hint="Start the version that wrote it.",
+            )
         self.offset = stored.end_offset
         self.next_commit_no += 1
         self.next_index += stored.commit.record_count
