@@ -64,7 +64,7 @@ def ack(turn: Turn, command: Ack, seed: int) -> Settled:
     jobs = turn.state.jobs
     granted: list[tuple[bytes, int, bytes | None]] = []
     problems: list[Problem] = []
-    seen: set[bytes] = set()
+    seen: dict[bytes, int] = {}
     for position, (job_id, token, result) in enumerate(command.results):
         job = jobs.get(job_id) if job_id else None
         if job is None or job.token != token or job_id in seen:
@@ -74,16 +74,18 @@ def ack(turn: Turn, command: Ack, seed: int) -> Settled:
         elif result is not None and len(result) > limits.RESULT_BYTES_MAX:
             _add_problem(problems, position, _result_too_large(job_id, result))
         else:
-            seen.add(job_id)
+            seen[job_id] = token
             granted.append((job_id, token, result))
     if granted:
         turn.emit(JobsSucceeded(granted))
     return Settled(problems=problems or None)
 
 
-def _ack_refusal(turn: Turn, job_id: bytes, token: int, seen: set[bytes]) -> ClientError | None:
+def _ack_refusal(
+    turn: Turn, job_id: bytes, token: int, seen: dict[bytes, int]
+) -> ClientError | None:
     """None when this very lease has won before: repeating its ack gets the first answer."""
-    if job_id in seen:
+    if seen.get(job_id) == token:
         return None
     if turn.live(job_id) is not None:
         return stale_lease(job_id, token)

@@ -58,7 +58,7 @@ from headrace.model.errors import ClientError, UnknownJob
 from headrace.model.job import BACKOFF_FIXED, JobError, JobExtra, JobSpec, RetryPolicy
 from headrace.model.options import EngineOptions
 from headrace.model.queue import QueueSettings
-from headrace.model.records import JobsClaimed, JobsEnqueued, Record
+from headrace.model.records import JobRevived, JobsClaimed, JobsEnqueued, Record
 from headrace.model.replies import Claimed, Enqueued, PushedGroup, Reply, Settled
 from tests.unit.engine.story import Lease, Story
 
@@ -163,7 +163,16 @@ class RandomStory:
                 self.tokens[job_id] = self.seen
         if isinstance(record, JobsEnqueued):
             # An id that was forgotten may be used again: that is another job.
-            self.tokens.update({job.job_id: 0 for job in record.jobs})
+            ids = {job.job_id for job in record.jobs}
+            self.tokens.update(dict.fromkeys(ids, 0))
+            self.forget_answers(ids)
+        if isinstance(record, JobRevived):
+            self.forget_answers({record.job_id})
+
+    def forget_answers(self, ids: set[bytes]) -> None:
+        """What these jobs ended with is no longer how they ended."""
+        for lease in [lease for lease in self.answers if lease[0] in ids]:
+            del self.answers[lease]
 
     def check_jobs(self) -> None:
         state = self.story.engine.state
