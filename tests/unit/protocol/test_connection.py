@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -235,6 +236,27 @@ def test_deeply_nested_body_is_a_bad_request() -> None:
 
     assert to_server(server, frame) == []
     assert refusal(server) == (7, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "marker", [b"\xdd", b"\xdf", b"\xc6", b"\xdb"], ids=["array", "map", "bin", "str"]
+)
+@pytest.mark.parametrize("type_number", [0x10, 0x22, 0x35, 0x43, 0x50])
+def test_claimed_size_inside_a_body_allocates_nothing(marker: bytes, type_number: int) -> None:
+    """Four billion elements, as the first, the second and an unknown field."""
+    server = open_server()
+    tracemalloc.start()
+    try:
+        for fields in (b"\x91", b"\x92\x90", b"\x92\xc4\x00", b"\x9f" + b"\xc0" * 8):
+            body = fields + marker + b"\xff" * 4
+            frame = HEADER.pack(8 + len(body), type_number, 0, 7) + body
+            assert to_server(server, frame) == []
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert {error.code for _, error in said(server)} == {"bad_request"}
+    assert peak_bytes < 200_000
 
 
 def test_unanswered_message_that_does_not_decode_ends_the_connection() -> None:
