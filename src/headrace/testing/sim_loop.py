@@ -60,21 +60,22 @@ class SimLoop(asyncio.SelectorEventLoop):
 
 
 class SimLoopClock:
-    """The three clocks, all of them the loop's; suspends and wall jumps are added to it."""
+    """The three clocks of one time; suspends and wall jumps are added to it."""
 
-    def __init__(self, loop: SimLoop) -> None:
-        self._loop = loop
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        self._start_s = now_s()
         self.wall_shift_ms = 0
         """How far the wall clock has been set forward, or back."""
         self.suspended_ms = 0
         """How long the machine slept: wall and boot time ran on, monotonic time did not."""
 
     def wall_ms(self) -> int:
-        since_start_ms = int((self._loop.time() - _START_MONO_S) * 1000)
+        since_start_ms = int((self._now_s() - self._start_s) * 1000)
         return _START_WALL_MS + since_start_ms + self.suspended_ms + self.wall_shift_ms
 
     def mono_ns(self) -> int:
-        return int(self._loop.time() * NS_PER_S)
+        return int(self._now_s() * NS_PER_S)
 
     def boot_ns(self) -> int:
         return self.mono_ns() + self.suspended_ms * 1_000_000
@@ -162,7 +163,7 @@ class SimNodeEnv:
 
     def __init__(self, loop: SimLoop, seed: int = 0) -> None:
         self.loop = loop
-        self.clock = SimLoopClock(loop)
+        self.clock = SimLoopClock(loop.time)
         self.entropy = SimEntropy(seed)
         self.threads = SimThreads(seed)
         self.disk = SimDisk()
