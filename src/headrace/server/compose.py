@@ -96,8 +96,8 @@ async def serve(
 
     Args:
         directory: absolute path; made when missing.
-        on_failed: called once when the node cannot go on; then call `stop` and exit with
-            the error's `exit_code`.
+        on_failed: called once when the node cannot go on; everybody who waited knows by
+            then. Call `stop`, and end with exit code 74.
         on_ready: called once with the URLs, when clients can connect.
         hand_over: called with a reason when somebody asks for the directory; then call
             `stop`. None refuses such requests, as a server of its own does.

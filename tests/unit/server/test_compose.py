@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import msgspec
 import pytest
 
 from headrace.client.reconnect import Link
+from headrace.log.base import Lost
 from headrace.model.commands import (
     Ack,
     Enqueue,
@@ -30,6 +33,7 @@ from headrace.model.pushes import DrainPushed, JobsPushed
 from headrace.model.replies import Done, Enqueued, HeartbeatSeen, SessionOpen, SessionResumed
 from headrace.model.settings import ServerSettings
 from headrace.runtime.env import RealHost, real_env
+from headrace.runtime.real_disk import RealDisk
 from headrace.server.edge import EdgeLimits
 from tests.unit.server.harness import (
     DEADLINE_S,
@@ -214,6 +218,57 @@ async def test_server_of_its_own_keeps_its_directory() -> None:
             client.send_message(HandOver("serve"), 2)
 
             assert (await client.receive())[1].code == "unsupported"
+
+
+# --- failure
+
+
+class FailingDisk(RealDisk):
+    """Syncs until it is told to fail."""
+
+    broken = False
+
+    def fdatasync(self, fd: int) -> None:
+        if self.broken:
+            raise OSError(errno.EIO, "Input/output error")
+        super().fdatasync(fd)
+
+    def pwrite(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        if self.broken:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().pwrite(fd, data, offset)
+
+    def pwritev(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        if self.broken:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().pwritev(fd, buffers, offset)
+
+
+async def test_failed_disk_is_told_to_callers_and_to_whoever_runs_the_server() -> None:
+    failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    disk = FailingDisk()
+    env: Env = msgspec.structs.replace(real_env(), disk=disk)  # type: ignore[type-var]
+    with short_directory() as directory:
+        owner = running(directory, env=env, on_failed=failed.set_result)
+        async with owner as server, raw_client(server) as client:
+            await client.greet()
+            await enqueue(client, new_id(), 2)
+            await received(client, Enqueued)
+            disk.broken = True
+            await enqueue(client, new_id(), 3)
+            request_id, error = await client.receive()
+
+            assert (request_id, error.code) == (3, "outcome_unknown")
+            assert isinstance(await asyncio.wait_for(failed, DEADLINE_S), Lost)
+            await enqueue(client, new_id(), 4)
+            assert (await client.receive())[1].code == "draining"
+            await asyncio.wait_for(server.stop(60_000), DEADLINE_S)
+        async with running(directory) as again, raw_client(again) as reader:
+            await reader.greet()
+            reader.send_message(GetQueue("q"), 2)
+            queue = (await reader.receive())[1].queue
+
+            assert queue.enqueued_total in (1, 2)
 
 
 # --- stop
