@@ -49,6 +49,7 @@ from headrace.runtime.seeds import Seeds
 from headrace.runtime.sessions import Sessions
 from headrace.runtime.snapshots import SnapshotOptions, Snapshots
 from headrace.runtime.stats import Stats
+from headrace.runtime.term import Term
 from headrace.runtime.turns import TurnEvents, Turns
 from headrace.runtime.upkeep import Upkeep
 from headrace.runtime.waiters import ClaimKey, Waiting
@@ -81,66 +82,55 @@ class Leader:
         self.epoch = recovered.epoch
         self.stats = Stats()
         self.failed = False
-        self._env = env
+        self._term = Term(self.engine, log, recovered.epoch, env.clock, loop, self.stats, report)
         self._loop = loop
         self._report = report
         self._on_failed = on_failed
         self._commit_thread = commit_thread
+        self._log_clock = recovered.log_clock
+        self._began_ns = env.clock.mono_ns()
         self._closed = False
-        self._on_drained: Callable[[], None] | None = None
         self._dispatch_held = False
         """Ready jobs wait until the disk has caught up."""
+        self._on_drained: Callable[[], None] | None = None
         self._on_quiet: Callable[[], None] | None = None
-        self._began_ns = env.clock.mono_ns()
         self._sessions = Sessions()
         self._budget = Budget()
-        self._log_clock = recovered.log_clock
+        self._releases = Releases(self._deliver)
+        self._leases = LeaseWatch(self.engine, env.clock, self._sessions)
+        self._make_writers(Seeds(env.entropy))
+        self._upkeep = Upkeep(
+            self._term, self._turns, self._committer, self._leases, self._sessions, self._budget
+        )
+        self._snapshots = Snapshots(
+            self._term,
+            self._committer,
+            snapshot_thread,
+            options.snapshot,
+            recovered.snapshot_bytes,
+        )
+        self._make_handlers(options.async_window_ms)
+
+    def _make_writers(self, seeds: Seeds) -> None:
+        term = self._term
         self._committer = Committer(
-            log,
-            recovered.epoch,
-            commit_thread,
-            env.clock,
-            loop,
+            term.log,
+            term.epoch,
+            self._commit_thread,
+            term.clock,
+            term.loop,
             CommitterEvents(self._durable, self._refused, self.fail, self._idle),
             self.engine.last_index,
         )
         self._turns = Turns(
-            self.engine,
+            term,
             self._committer,
             self._log_clock,
-            env.clock,
-            Seeds(env.entropy),
-            loop,
-            self.stats,
+            seeds,
             TurnEvents(self._begun, self._ending, self._taken, self._ended, self.fail),
         )
-        self._releases = Releases(self._deliver)
-        self._leases = LeaseWatch(self.engine, env.clock, self._sessions)
-        self._upkeep = Upkeep(
-            self.engine,
-            self._turns,
-            self._committer,
-            log,
-            self._leases,
-            self._sessions,
-            self._budget,
-            env.clock,
-            loop,
-            report,
-        )
-        self._snapshots = Snapshots(
-            self.engine,
-            log,
-            recovered.epoch,
-            self._committer,
-            snapshot_thread,
-            env.clock,
-            loop,
-            options.snapshot,
-            self.stats,
-            report,
-            recovered.snapshot_bytes,
-        )
+
+    def _make_handlers(self, async_window_ms: int) -> None:
         parts = Parts(
             self.engine,
             self._turns,
@@ -150,14 +140,14 @@ class Leader:
             self._leases,
             self._budget,
             self.stats,
-            options.async_window_ms,
+            async_window_ms,
         )
-        self._gate = ProgressGate(self.engine, self._turns, loop)
+        self._gate = ProgressGate(self.engine, self._turns, self._loop)
         self._waits: Waiting[bytes, None] = Waiting(
-            loop, lambda waiter: self._handlers.wait_overdue(waiter)
+            self._loop, lambda waiter: self._handlers.wait_overdue(waiter)
         )
         self._claims: Waiting[ClaimKey, Claim] = Waiting(
-            loop, lambda waiter: self._handlers.claim_overdue(waiter)
+            self._loop, lambda waiter: self._handlers.claim_overdue(waiter)
         )
         self._handlers = Handlers(
             parts,
@@ -352,7 +342,7 @@ class Leader:
             "headrace_snapshot_running": float(self._snapshots.running),
             "headrace_log_time_ahead_ms": float(self._log_clock.ahead_of_wall_ms()),
             "headrace_epoch": float(self.epoch.number),
-            "headrace_uptime_seconds": (self._env.clock.mono_ns() - self._began_ns) / NS_PER_S,
+            "headrace_uptime_seconds": (self._term.clock.mono_ns() - self._began_ns) / NS_PER_S,
         }
 
 

@@ -13,16 +13,14 @@ snapshot that fails is given up, reported, and tried again later.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import Any
 
 import msgspec
 
 from headrace.codec.rows import encode_rows
-from headrace.engine.engine import Engine
-from headrace.log.base import Epoch, Log, SnapshotInfo, SnapshotWriter
-from headrace.model.env import Clock, IoThread
+from headrace.log.base import SnapshotInfo, SnapshotWriter
+from headrace.model.env import IoThread
 from headrace.model.limits import (
     SNAPSHOT_AGE_MS_MAX,
     SNAPSHOT_BLOCK_BYTES,
@@ -35,8 +33,7 @@ from headrace.model.limits import (
 )
 from headrace.model.rows import EndedRow, JobRow, RememberedRow, Row
 from headrace.runtime.committer import Committer
-from headrace.runtime.reports import Report
-from headrace.runtime.stats import Stats
+from headrace.runtime.term import Term
 
 NS_PER_MS = 1_000_000
 _ROWS_A_STEP = 64
@@ -58,32 +55,26 @@ class Snapshots:
 
     def __init__(
         self,
-        engine: Engine,
-        log: Log,
-        epoch: Epoch,
+        term: Term,
         committer: Committer,
         thread: IoThread,
-        clock: Clock,
-        loop: asyncio.AbstractEventLoop,
         options: SnapshotOptions,
-        stats: Stats,
-        report: Report,
         last_bytes: int,
     ) -> None:
-        self._engine = engine
-        self._log = log
-        self._epoch = epoch
+        self._engine = term.engine
+        self._log = term.log
+        self._epoch = term.epoch
         self._committer = committer
         self._thread = thread
-        self._clock = clock
-        self._loop = loop
+        self._clock = term.clock
+        self._loop = term.loop
         self._options = options
-        self._stats = stats
-        self._report = report
+        self._stats = term.stats
+        self._report = term.report
         self._last_bytes = last_bytes
         self.wal_bytes = 0
         """Of the log since the newest snapshot, as of the last commit."""
-        self._last_ns = clock.mono_ns()
+        self._last_ns = term.clock.mono_ns()
         self._not_before_ns = 0
         self._run: _Run | None = None
 

@@ -11,23 +11,20 @@ to the committer.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import msgspec
 
 from headrace.codec.records import encode_records
-from headrace.engine.engine import Engine
 from headrace.model.commands import Command
 from headrace.model.effects import Effect
-from headrace.model.env import Clock
 from headrace.model.errors import ClientError, Unavailable
 from headrace.model.limits import COMMIT_BYTES_MAX, COMMIT_COMMANDS_MAX
 from headrace.model.replies import Reply
 from headrace.runtime.clock import LogClock
 from headrace.runtime.committer import Committer, Part
 from headrace.runtime.seeds import Seeds
-from headrace.runtime.stats import Stats
+from headrace.runtime.term import Term
 
 NS_PER_S = 1_000_000_000
 
@@ -51,24 +48,21 @@ class Turns:
 
     def __init__(
         self,
-        engine: Engine,
+        term: Term,
         committer: Committer,
         log_clock: LogClock,
-        clock: Clock,
         seeds: Seeds,
-        loop: asyncio.AbstractEventLoop,
-        stats: Stats,
         events: TurnEvents,
     ) -> None:
         self.now_ms = 0
         """Log time of the turn."""
-        self._engine = engine
+        self._engine = term.engine
         self._committer = committer
         self._log_clock = log_clock
-        self._clock = clock
+        self._clock = term.clock
         self._seeds = seeds
-        self._loop = loop
-        self._stats = stats
+        self._loop = term.loop
+        self._stats = term.stats
         self._events = events
         self.is_open = False
         self._opened_ns = 0

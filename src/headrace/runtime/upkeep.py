@@ -7,13 +7,9 @@ between.
 
 from __future__ import annotations
 
-import asyncio
 from typing import cast
 
-from headrace.engine.engine import Engine
-from headrace.log.base import Log
 from headrace.model.commands import ListSessions, Maintain
-from headrace.model.env import Clock
 from headrace.model.limits import (
     DISK_CHECK_MS,
     LOG_IDLE_MS,
@@ -26,8 +22,8 @@ from headrace.runtime.budget import Budget
 from headrace.runtime.committer import Committer
 from headrace.runtime.leases import LeaseWatch
 from headrace.runtime.recall import Recall
-from headrace.runtime.reports import Report
 from headrace.runtime.sessions import Sessions
+from headrace.runtime.term import Term
 from headrace.runtime.timer import Timer
 from headrace.runtime.turns import Turns
 
@@ -42,28 +38,25 @@ class Upkeep:
 
     def __init__(
         self,
-        engine: Engine,
+        term: Term,
         turns: Turns,
         committer: Committer,
-        log: Log,
         leases: LeaseWatch,
         sessions: Sessions,
         budget: Budget,
-        clock: Clock,
-        loop: asyncio.AbstractEventLoop,
-        report: Report,
     ) -> None:
-        self._engine = engine
+        loop = term.loop
+        self._engine = term.engine
         self._turns = turns
         self._committer = committer
-        self._log = log
+        self._log = term.log
         self._leases = leases
         self._sessions = sessions
         self._budget = budget
-        self._clock = clock
+        self._clock = term.clock
         self._loop = loop
-        self._report = report
-        self._recall = Recall(engine, leases, sessions)
+        self._report = term.report
+        self._recall = Recall(term.engine, leases, sessions)
         self._barren_index = -1
         self._quiet_since_ns = 0
         self._burst = False
