@@ -88,11 +88,17 @@ class LeaseWatch:
         now_ns = self.now_ns()
         for session_id in self._engine.session_ids():
             self.watch_session(session_id)
+            for held in self._engine.leases_of(session_id):
+                lease = self._engine.lease_of(held.job_id)
+                if lease is not None and lease.timeout_ms and lease.started:
+                    self._watch_timeout(lease.job_id, lease.token, lease.timeout_ms, now_ns)
+        if self._engine.state.leased_alone:
+            self._watch_singles()
+
+    def _watch_singles(self) -> None:
         for lease in self._engine.all_leases():
             if not lease.session_id:
-                self.watch_single(lease.job_id, lease.token, lease.lease_ms)
-            if lease.timeout_ms and (lease.started or not lease.session_id):
-                self._watch_timeout(lease.job_id, lease.token, lease.timeout_ms, now_ns)
+                self.watch_claimed(lease.job_id, lease.token, lease.timeout_ms, lease.lease_ms)
 
     def watch_session(self, session_id: bytes) -> None:
         """The session has a full lease from now on."""
