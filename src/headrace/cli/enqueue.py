@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from headrace.cli.application import noun, run
 from headrace.cli.exits import UsageFault
+from headrace.cli.job import wanted
 from headrace.cli.options import Remote
 from headrace.cli.output import print_json, print_line
 from headrace.cli.target import Reached, reached
@@ -21,7 +22,7 @@ from headrace.cli.wire_names import JSON_MEDIA_TYPE, plain
 from headrace.client.errors import JobCancelled, JobFailed
 from headrace.model.commands import NewJob
 from headrace.model.errors import OutcomeUnknown
-from headrace.model.ids import id_from_text, id_to_text, slot_of_queue
+from headrace.model.ids import id_to_text, slot_of_queue
 from headrace.model.job import FINAL_STATES, JobExtra, JobSpec, RetryPolicy, State
 from headrace.model.limits import CALL_BYTES_MAX, PRIORITY_DEFAULT, RESULT_WAIT_MS
 from headrace.model.replies import JobView
@@ -86,7 +87,7 @@ def enqueue(
         timeout_ms=duration_option(timeout, "timeout"),
     )
     new_job = NewJob(
-        id_from_text(id) if id else b"",
+        wanted(id) if id else b"",
         0,
         _payload(json),
         priority,

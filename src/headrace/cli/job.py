@@ -39,9 +39,11 @@ def show(job_id: str, /, *, full: bool = False, options: Remote = REMOTE) -> Non
         full: Show long payloads, results and tracebacks whole.
     """
 
+    wanted_id = wanted(job_id)
+
     async def look() -> JobView:
         async with reached(options) as found:
-            return await found.client.get_job(wanted(job_id))
+            return await found.client.get_job(wanted_id)
 
     view = run(look())
     if options.json:
@@ -153,9 +155,11 @@ def delete(
 def explain(job_id: str, /, *, options: Remote = REMOTE) -> None:
     """Why a job does not run, what holds it, and what would free it."""
 
+    wanted_id = wanted(job_id)
+
     async def ask() -> Explanation:
         async with reached(options) as found:
-            return await found.client.explain(wanted(job_id))
+            return await found.client.explain(wanted_id)
 
     explanation = run(ask())
     if options.json:
