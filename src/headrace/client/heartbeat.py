@@ -48,7 +48,7 @@ class HeartbeatThread:
     ) -> None:
         self._env = env
         self._target = target
-        self._session_id = session_id
+        self.session_id = session_id
         self._interval_s = interval_ms / 1_000
         self._vitals = vitals
         self._on_reconcile = on_reconcile
@@ -79,7 +79,7 @@ class HeartbeatThread:
 
     async def _beat_for_ever(self) -> None:
         link = self._target.make_link(LinkEvents())
-        link.set_session(self._session_id, SESSION_ATTACH)
+        link.set_session(self.session_id, SESSION_ATTACH)
         try:
             await self._connect(link)
             while True:
@@ -93,7 +93,7 @@ class HeartbeatThread:
             try:
                 await link.start()
             except HeadraceError:
-                await asyncio.sleep(BACKOFF_RECONNECT_MS_MAX / 1_000)
+                await asyncio.sleep(min(self._interval_s, BACKOFF_RECONNECT_MS_MAX / 1_000))
             else:
                 return
 
@@ -101,7 +101,7 @@ class HeartbeatThread:
         """One heartbeat, answered or given up within an interval; the next says all anew."""
         vitals = self._vitals()
         command = Heartbeat(
-            self._session_id,
+            self.session_id,
             vitals.held_count,
             vitals.held_digest,
             vitals.loop_lag_ms,

@@ -266,11 +266,17 @@ class Worker:
 
     def _on_opened(self, answer: asyncio.Future[Any]) -> None:
         error = _error_of(answer)
-        if error is not None:
-            if isinstance(error, ClientError):
-                self._on_failed(error)
-            return  # the connection was lost: the next one opens it again
-        opened: SessionOpen = answer.result()
+        if isinstance(error, ClientError):
+            self._on_failed(error)
+        elif error is None:
+            opened: SessionOpen = answer.result()
+            self._begin_life(opened.heartbeat_ms)
+        # Else the connection was lost: a resume over the next one shows whether it was opened.
+
+    def _begin_life(self, heartbeat_ms: int = 0) -> None:
+        """The server knows the session, and hears of it from here on."""
+        if self._heartbeat is not None and self._heartbeat.session_id == self.session_id:
+            return
         self._report("worker_connected", session_id=self.session_id.hex(), url=self._app.url)
         self._opened.set()
         if self._heartbeat is not None:
@@ -279,7 +285,7 @@ class Worker:
             self._env,
             self._app.connections.target,
             self.session_id,
-            opened.heartbeat_ms or self.options.lease_ms // limits.HEARTBEATS_PER_LEASE,
+            heartbeat_ms or self.options.lease_ms // limits.HEARTBEATS_PER_LEASE,
             self._vitals,
             self._resume_from_thread,
             self._resume_from_thread,
@@ -310,6 +316,7 @@ class Worker:
                 self._drop(held)
             self._open()
         elif error is None:
+            self._begin_life()
             resumed: SessionResumed = answer.result()
             for held, verdict in zip(holdings, resumed.verdicts, strict=True):
                 if verdict == VERDICT_DROP:

@@ -1,0 +1,78 @@
+"""What goes wrong between a worker and its server, and what the worker does about it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from headrace import App
+from headrace.client.target import AnyLink, LinkEvents, Target
+from headrace.model.commands import Command, OpenSession
+from headrace.model.errors import CannotConnect
+from headrace.model.handshake import Welcome
+from tests.e2e.sdk_kit import Events, serving, working
+
+
+class LosesFirstOpen:
+    """A target whose first session is opened, and whose answer then never comes."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.lost = False
+
+    @property
+    def url(self) -> str:
+        return self._target.url
+
+    def make_link(self, events: LinkEvents) -> AnyLink:
+        return _LosingLink(self, self._target.make_link(events))
+
+    def forget_after_fork(self) -> None:
+        self._target.forget_after_fork()
+
+
+class _LosingLink:
+    def __init__(self, owner: LosesFirstOpen, link: Any) -> None:
+        self._owner = owner
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    async def start(self) -> Welcome:
+        return await self._link.start()
+
+    def call(self, command: Command) -> asyncio.Future[Any]:
+        answer = self._link.call(command)
+        if not isinstance(command, OpenSession) or self._owner.lost:
+            return answer
+        self._owner.lost = True
+        loop = asyncio.get_running_loop()
+        withheld: asyncio.Future[Any] = loop.create_future()
+
+        def lose(_: Any) -> None:
+            withheld.set_exception(CannotConnect("the connection was lost before the answer"))
+            self._link._connection.abort(CannotConnect("lost"))
+
+        answer.add_done_callback(lose)
+        return withheld
+
+
+async def test_worker_whose_first_answer_was_lost_lives_on_in_that_session(tmp_path: Path) -> None:
+    async with serving(tmp_path / "data") as url, App(url) as app:
+        app.connections.target = LosesFirstOpen(app.connections.target)
+
+        @app.job()
+        async def double(number: int) -> int:
+            return 2 * number
+
+        events = Events()
+        async with asyncio.timeout(20), working(app, report=events, lease_ms=1_000) as worker:
+            assert await (await double.enqueue(21)).result("10s") == 42
+            client = await app.client()
+            [session] = await client.list_sessions()
+            assert session.session_id == worker.session_id
+            assert worker._heartbeat is not None
+
+    assert events.names().count("worker_connected") == 1
