@@ -268,6 +268,7 @@ def test_full_disk_refuses_new_jobs_and_takes_acks() -> None:
         await world.ask(world.enqueue())
         job, token = await worker.job()
         world.log.room_bytes = 0
+        await world.pause(limits.ROOM_LOOK_MS)
         await world.ask(c.PauseQueue("q"))
         with pytest.raises(DiskFull) as refusal:
             await world.ask(world.enqueue())
@@ -281,6 +282,7 @@ def test_new_jobs_are_taken_again_once_the_disk_has_room() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()
         world.log.room_bytes = 0
+        await world.pause(limits.ROOM_LOOK_MS)
         await world.ask(world.enqueue())
         world.log.room_bytes = 1
         with pytest.raises(DiskFull):

@@ -81,9 +81,11 @@ KINDS_PER_SESSION_MAX = 1_000
 QUEUES_PER_SESSION_MAX = 1_000
 SPECS_MAX = 100_000
 """Distinct (queue, kind, media type, policy, timeout) of live jobs."""
+LANES_MAX = 100_000
+"""Combinations of queue and kind that jobs and sessions have named; they stay for good."""
 JOBS_MAX_DEFAULT = 20_000_000
 PAYLOAD_MEMORY_BYTES_DEFAULT = 4 * 1024 * MIB
-"""Payload bytes of live jobs; beyond it enqueue is refused with `memory_full`."""
+"""Payloads, headers, errors and log lines of live jobs; beyond it, `memory_full`."""
 
 # --- finished jobs
 SUCCEEDED_AGE_MS = 24 * 3600 * 1000
@@ -158,6 +160,9 @@ PENDING_RESERVE_PERCENT = 50
 REFUSED_RETRY_MS = 200
 """After this the log is asked again to take a commit that it refused."""
 DISK_CHECK_MS = 1_000
+ROOM_LOOK_MS = 100
+"""How often a busy log is asked how much room is left. A disk that fills faster refuses the
+append itself; the room kept for acks is two segments and DISK_RESERVE_BYTES."""
 SNAPSHOT_SLICE_US = 1_000
 """Longest that a snapshot holds up the loop at a time."""
 SNAPSHOT_SLICE_PAUSE_MS = 2

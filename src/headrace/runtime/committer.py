@@ -27,6 +27,7 @@ from headrace.model.limits import (
     COMMIT_COMMANDS_MAX,
     LOG_STALL_MS,
     REFUSED_RETRY_MS,
+    ROOM_LOOK_MS,
 )
 
 NS_PER_MS = 1_000_000
@@ -104,6 +105,8 @@ class Committer:
         self._parts: deque[Part] = deque()
         self._calls: deque[tuple[Callable[[], Any], Callable[..., None]]] = deque()
         self._flight: _Flight | None = None
+        self._room_bytes = 1
+        self._look_at_room_ns = 0
         self._busy = False
         self._retry: asyncio.TimerHandle | None = None
         self._dead = False
@@ -197,10 +200,18 @@ class Committer:
         def append() -> _Outcome:
             begun_ns = self._clock.mono_ns()
             index = self._log.append(self._epoch, flight.commit)
-            append_ns = self._clock.mono_ns() - begun_ns
-            return _Outcome(index, append_ns, self._log.wal_bytes(), self._log.room())
+            ended_ns = self._clock.mono_ns()
+            self._look_at_room(ended_ns)
+            return _Outcome(index, ended_ns - begun_ns, self._log.wal_bytes(), self._room_bytes)
 
         self._submit(append, self._appended)
+
+    def _look_at_room(self, now_ns: int) -> None:
+        """On the I/O thread. Each system call there has to win the interpreter back afterwards,
+        from a loop that may be busy, and answers wait for it: so not after every commit."""
+        if now_ns >= self._look_at_room_ns:
+            self._look_at_room_ns = now_ns + ROOM_LOOK_MS * NS_PER_MS
+            self._room_bytes = self._log.room()
 
     def _submit(self, call: Callable[[], Any], done: Callable[..., None]) -> None:
         def finished(result: Any, error: BaseException | None) -> None:
