@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+import random
+from typing import Any, Protocol
 
 from headrace.codec.records import decode_records
 from headrace.codec.rows import decode_rows
 from headrace.engine.engine import Engine
-from headrace.log.base import Commit, Epoch
+from headrace.log.base import Commit, Epoch, Log
+from headrace.log.file.log import FileLog
 from headrace.log.memory import MemoryLog, MemoryStore
 from headrace.model import commands as c
 from headrace.model.errors import HeadraceError
@@ -20,6 +23,7 @@ from headrace.model.queue import DURABILITY_ASYNC, QueueSettings
 from headrace.model.records import Record
 from headrace.model.replies import PushedJob, Reply
 from headrace.runtime.node import Node, NodeOptions
+from headrace.testing.sim_disk import Fault, SimCrash
 from headrace.testing.sim_loop import SimNodeEnv, SimThread
 
 CREDIT = 10
@@ -47,10 +51,16 @@ class ScriptedLog(MemoryLog):
         self.idle_count += 1
 
 
+class Store(Protocol):
+    """What a log has promised."""
+
+    last_index: int
+
+
 class CheckingPeer:
     """Remembers what it is told, and that nothing came before it was durable."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.answers: dict[int, Reply | HeadraceError] = {}
         self.pushes: list[Push] = []
         self.flush_count = 0
@@ -126,10 +136,21 @@ class World:
         self._request_id = 0
         self._job_no = 0
 
-    async def start(self) -> World:
+    def new_log(self) -> Log:
         self.log = ScriptedLog(self.env, self.store)
+        return self.log
+
+    def reader(self) -> Log:
+        """A log that only reads what this one has written."""
+        return MemoryLog(self.env, self.store)
+
+    async def start(self) -> World:
         self.node = Node(
-            self.env, self.log, self.options, report=self._report, on_failed=self.failures.append
+            self.env,
+            self.new_log(),
+            self.options,
+            report=self._report,
+            on_failed=self.failures.append,
         )
         await self.node.start()
         self.peer = self.new_peer()
@@ -186,10 +207,13 @@ class World:
         for _ in range(5):
             await asyncio.sleep(self.disk.latency_s * 2)
 
-    async def crash(self) -> None:
-        """The process is gone: what its threads were at never ends."""
+    async def crash(self, draw: random.Random | None = None) -> None:
+        """The process is gone. The call that its disk was at took effect, or not."""
+        call = self.disk.interrupted()
         for thread in self.env.threads.by_name.values():
             thread.hold()
+        if call is not None and draw is not None and draw.random() < 0.5:
+            call()
         self.store.crash()
 
     # --- commands
@@ -234,6 +258,57 @@ class World:
         return (await self.ask(c.GetJob(job_id))).job
 
 
+class DiskStore:
+    """What a file log has promised."""
+
+    last_index = 0
+
+
+class CountingFileLog(FileLog):
+    def __init__(self, env: SimNodeEnv, store: DiskStore) -> None:
+        super().__init__(env, "/data", segment_bytes=32 * 1024)
+        self._store = store
+
+    def append(self, epoch: Epoch, commit: Commit) -> int:
+        self._store.last_index = super().append(epoch, commit)
+        return self._store.last_index
+
+
+class FileWorld(World):
+    """A node whose log is files on a disk that tears, loses and refuses."""
+
+    def __init__(self, env: SimNodeEnv, **options: Any) -> None:
+        super().__init__(env, **options)
+        self.disk_store = DiskStore()
+
+    def new_log(self) -> Log:
+        return CountingFileLog(self.env, self.disk_store)
+
+    def reader(self) -> Log:
+        log = FileLog(self.env, "/data", segment_bytes=32 * 1024)
+        log.open(read_only=True)
+        return log
+
+    def new_peer(self) -> CheckingPeer:
+        return CheckingPeer(self.disk_store)
+
+    async def crash(self, draw: random.Random | None = None) -> None:
+        """The machine is gone, often in the middle of what its disk was at."""
+        assert draw is not None
+        call, disk = self.disk.interrupted(), self.env.disk
+        for thread in self.env.threads.by_name.values():
+            thread.hold()
+        if call is not None and draw.random() < 0.8:
+            disk.faults[disk.calls + draw.randint(1, 4)] = Fault(crash=draw.choice(_MOMENTS))
+            with contextlib.suppress(SimCrash, HeadraceError):
+                call()
+        disk.faults.clear()
+        disk.crash(draw)
+
+
+_MOMENTS = ("before", "after")
+
+
 def session_id(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
@@ -241,7 +316,7 @@ def session_id(number: int) -> bytes:
 def replayed(world: World) -> Engine:
     """An engine that has seen nothing but the log."""
     engine = Engine(world.options.engine)
-    snapshot, commits = MemoryLog(world.env, world.store).recover()
+    snapshot, commits = world.reader().recover()
     if snapshot is not None:
         for block in snapshot.blocks():
             engine.load_rows(decode_rows(block))

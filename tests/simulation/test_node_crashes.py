@@ -10,6 +10,7 @@ or slow, and the process dies between any two of these. Checked after every deat
 
 from __future__ import annotations
 
+import errno
 import random
 
 import pytest
@@ -18,8 +19,9 @@ from headrace.model import commands as c
 from headrace.model.errors import HeadraceError
 from headrace.model.job import FINAL_STATES, State
 from headrace.model.replies import Enqueued, Settled
+from headrace.testing.sim_disk import Fault
 from headrace.testing.sim_loop import SimNodeEnv, run_simulated
-from tests.simulation.harness import CheckingPeer, World, replayed, session_id
+from tests.simulation.harness import CheckingPeer, FileWorld, World, replayed, session_id
 
 WORKERS = 3
 
@@ -90,13 +92,9 @@ class Life:
         await self.world.pause(self.draw.choice([0, 1, 5, 20, 200, 1_500]))
 
     async def die(self) -> None:
-        """The call that the disk was at took effect, or not; the answer is lost with us."""
-        thread = self.world.disk
-        call = thread._call
-        if call is not None and self.draw.random() < 0.5:
-            call[0]()
+        """The answers that were on their way are lost with us."""
         self.collect()
-        await self.world.crash()
+        await self.world.crash(self.draw)
         self.workers.clear()
         self.open_calls.clear()
         await self.world.start()
@@ -129,16 +127,30 @@ class Life:
                 assert job.state == State.SUCCEEDED
 
 
-def _live(seed: int, steps: int) -> None:
+class FileLife(Life):
+    """The disk fails now and then, too: the node then ends by itself."""
+
+    async def step(self) -> None:
+        if self.draw.random() < 0.02:
+            disk = self.world.env.disk
+            disk.faults[disk.calls + self.draw.randint(1, 20)] = Fault(error_number=errno.EIO)
+        await super().step()
+        if self.world.failures:
+            self.world.failures.clear()
+            await self.die()
+
+
+def _live(seed: int, steps: int, world_type: type[World], life_type: type[Life]) -> None:
     async def story(env: SimNodeEnv) -> None:
         draw = random.Random(seed)
-        world = await World(env, snapshot_wal_bytes=draw.choice([2_000, 1 << 30])).start()
-        life = Life(world, draw)
+        world = await world_type(env, snapshot_wal_bytes=draw.choice([2_000, 1 << 30])).start()
+        life = life_type(world, draw)
         for _ in range(WORKERS):
             await life.connect()
         for _ in range(steps):
             await life.step()
-        assert not world.failures
+        if life_type is Life:
+            assert not world.failures
         await life.die()
         await _finish(world, life)
 
@@ -167,10 +179,21 @@ async def _finish(world: World, life: Life) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_promises_outlive_any_number_of_crashes(seed: int) -> None:
-    _live(seed, 150)
+    _live(seed, 150, World, Life)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_promises_outlive_torn_writes_and_failing_disks(seed: int) -> None:
+    _live(seed, 150, FileWorld, FileLife)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(1_000, 1_300))
+@pytest.mark.parametrize("seed", range(1_000, 1_200))
 def test_promises_outlive_crashes_at_length(seed: int) -> None:
-    _live(seed, 500)
+    _live(seed, 500, World, Life)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1_000, 1_200))
+def test_promises_outlive_failing_disks_at_length(seed: int) -> None:
+    _live(seed, 500, FileWorld, FileLife)

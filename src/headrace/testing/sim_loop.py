@@ -118,6 +118,10 @@ class SimThread:
         if self._call is not None:
             self._start()
 
+    def interrupted(self) -> Callable[[], Any] | None:
+        """The call under way, for a test that ends the process in the middle of it."""
+        return None if self._call is None else self._call[0]
+
     def give_way(self) -> None: ...
 
     def close(self) -> None:
