@@ -5,6 +5,7 @@ from __future__ import annotations
 from headrace.engine.job import FLAG_CANCEL_REQUESTED, FLAG_STARTED
 from headrace.engine.leasing import EXPIRED_WORKER_LOST, confirm_cancel, expire
 from headrace.engine.sessions import Session
+from headrace.engine.state import EngineState
 from headrace.engine.turn import Turn
 from headrace.engine.validate import check_name, check_range
 from headrace.model import limits
@@ -49,9 +50,10 @@ def find_session(turn: Turn, session_id: bytes) -> Session:
 
 def open_session(turn: Turn, command: OpenSession, seed: int) -> SessionOpen:
     """The session is known and may be given jobs; opening it again is harmless."""
-    _check(turn, command)
+    _check(command)
     session = turn.state.sessions.get(command.session_id)
     if session is None:
+        _check_room(turn.state, command)
         turn.emit(
             SessionOpened(
                 command.session_id,
@@ -74,7 +76,7 @@ def open_session(turn: Turn, command: OpenSession, seed: int) -> SessionOpen:
     )
 
 
-def _check(turn: Turn, command: OpenSession) -> None:
+def _check(command: OpenSession) -> None:
     if len(command.session_id) != 16:
         raise BadRequest(f"A session id has {len(command.session_id)} bytes; 16 are needed.")
     check_range("kinds of a session", len(command.kinds), 1, limits.KINDS_PER_SESSION_MAX)
@@ -91,12 +93,21 @@ def _check(turn: Turn, command: OpenSession) -> None:
         check_name("queue", queue)
     check_range("credit", command.credit, 0, limits.SESSION_CREDIT_MAX)
     check_range("lease_ms", command.lease_ms, limits.LEASE_MS_MIN, limits.LEASE_MS_MAX)
-    state = turn.state
+
+
+def _check_room(state: EngineState, command: OpenSession) -> None:
+    """Raises: `LimitReached`. A session that is open already needs no room."""
     if len(state.sessions) >= limits.SESSIONS_MAX:
         raise LimitReached(f"{limits.SESSIONS_MAX} sessions are open already.")
     new = [queue for queue in command.queues if queue not in state.queues]
     if len(state.queues) + len(new) > limits.QUEUES_MAX:
         raise LimitReached(f"There are {limits.QUEUES_MAX} queues already.")
+    if len(state.lanes) + len(command.queues) * len(command.kinds) > limits.LANES_MAX:
+        raise LimitReached(
+            f"There are {len(state.lanes)} combinations of queue and kind already; "
+            f"{limits.LANES_MAX} are allowed.",
+            hint="Serve fewer queues or kinds with one session.",
+        )
 
 
 def give_credit(turn: Turn, session: Session, credit: int) -> None:
@@ -121,7 +132,7 @@ def resume_session(turn: Turn, command: ResumeSession, seed: int) -> SessionResu
     check_range("credit", command.credit, 0, limits.SESSION_CREDIT_MAX)
     check_range("leases held", len(command.held), 0, limits.SESSION_CREDIT_MAX)
     verdicts = [_verdict(turn, session, held.job_id, held.token) for held in command.held]
-    known = {held.job_id for held in command.held}
+    known = {(held.job_id, held.token) for held in command.held}
     _give_back(turn, session, known)
     give_credit(turn, session, command.credit)
     return SessionResumed(verdicts=verdicts)
@@ -134,8 +145,9 @@ def _verdict(turn: Turn, session: Session, job_id: bytes, token: int) -> int:
     return VERDICT_CANCEL if job.flags & FLAG_CANCEL_REQUESTED else VERDICT_KEEP
 
 
-def _give_back(turn: Turn, session: Session, known: set[bytes]) -> None:
-    lost = [job for job_id, job in session.leases.items() if job_id not in known]
+def _give_back(turn: Turn, session: Session, known: set[tuple[bytes, int]]) -> None:
+    """Leases beside these wait again; those asked to stop are cancelled."""
+    lost = [job for job in session.leases.values() if (job.job_id, job.token) not in known]
     released: list[JobReleased] = []
     for job in lost:
         if job.flags & FLAG_CANCEL_REQUESTED:

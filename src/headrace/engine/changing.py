@@ -8,7 +8,8 @@ from itertools import islice
 import msgspec
 
 from headrace.engine import lifecycle
-from headrace.engine.finished import live_entries, unpack
+from headrace.engine.enqueueing import check_room
+from headrace.engine.finished import live_entries
 from headrace.engine.job import FLAG_CANCEL_REQUESTED, LEASED, READY, Job
 from headrace.engine.lifecycle import Verb
 from headrace.engine.queues import Queue
@@ -110,11 +111,13 @@ def revive(turn: Turn, command: Revive, seed: int) -> Changed:
     """Raises: `UnknownJob` also when retention has kept nothing but the id."""
     state = state_of(turn, command.job_id)
     lifecycle.check(command.job_id, state, Verb.REVIVE)
-    if turn.state.ended.get(command.job_id) is None:
+    packed = turn.state.ended.get(command.job_id)
+    if packed is None:
         raise UnknownJob(
             f"Of job {id_to_text(command.job_id)} only the id is still known.",
             hint="Retention has removed it, or it was deleted; enqueue a new job.",
         )
+    check_room(turn.state, 1, len(packed))
     run_at_ms = due_at_ms(turn.now_ms, 0, command.delay_ms)
     turn.emit(JobRevived(command.job_id, run_at_ms))
     return Changed(state=state_of(turn, command.job_id))
@@ -170,7 +173,7 @@ def _purgeable(state: EngineState, queue: Queue, wanted: set[int]) -> Iterator[b
                 yield job.job_id
     for ring in queue.rings:
         for entry in live_entries(ring, state.ended):
-            if unpack(entry.packed).state in wanted:
+            if entry.state in wanted:
                 yield entry.job_id
 
 

@@ -31,14 +31,18 @@ def dispatch(turn: Turn) -> bool:
     _wake_fed(state)
     hungry = state.hungry
     claimed = 0
+    unserved = 0
     for _ in range(CLAIMS_PER_TURN_MAX):
         if not hungry:
             _wake_fed(state)
         if not hungry:
             return False
+        # Who was served and is still hungry stands behind those whose turn is to come.
+        unserved = unserved or len(hungry)
         number = next(iter(hungry))
         session = hungry.pop(number)
-        jobs = within_bytes(_choose(turn, session, 1 + len(hungry)))
+        jobs = within_bytes(_choose(turn, session, unserved))
+        unserved -= 1
         if not jobs:
             continue
         groups = claim_for(turn, session, jobs)

@@ -170,12 +170,12 @@ class Engine:
         """The strictest durability among the queues that the command touches."""
         state = self.state
         if isinstance(command, commands.Enqueue):
-            names = {spec.queue for spec in command.specs}
-            queues = [state.queues[name] for name in names if name in state.queues]
-            return max(
-                (queue.settings.durability for queue in queues),
-                default=state.options.default_queue.durability,
-            )
+            default = state.options.default_queue
+            found = [
+                default if (queue := state.queues.get(spec.queue)) is None else queue.settings
+                for spec in command.specs
+            ]
+            return max((settings.durability for settings in found), default=DURABILITY_GROUP)
         if isinstance(command, commands.Ack):
             return self._durability_of_ack(command)
         return DURABILITY_GROUP
@@ -183,7 +183,7 @@ class Engine:
     def _durability_of_ack(self, command: commands.Ack) -> int:
         """Asked before the ack runs, while its jobs are still live."""
         state = self.state
-        if not any(queue.configured is not None for queue in state.queues.values()):
+        if not state.configured_count:
             return state.options.default_queue.durability
         found: set[int] = set()
         for job_id, _, _ in command.results:

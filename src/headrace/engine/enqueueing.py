@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from headrace.engine.finished import unpack
+from headrace.engine.job import READY, SCHEDULED
 from headrace.engine.keys import digest_of, scope_of
 from headrace.engine.splitmix import SplitMix
+from headrace.engine.state import EngineState
 from headrace.engine.turn import Turn
 from headrace.engine.validate import check_extra, check_range, check_spec, due_at_ms
 from headrace.model import limits
@@ -36,11 +38,11 @@ class _Call:
         "count",
         "existing",
         "ids",
-        "keys",
         "ids_made",
-        "problems",
+        "keys",
         "payload_max",
-        "seed",
+        "problems",
+        "random",
         "spec_errors",
         "turn",
     )
@@ -48,14 +50,15 @@ class _Call:
     def __init__(self, turn: Turn, command: Enqueue, seed: int) -> None:
         self.turn = turn
         self.command = command
-        self.seed = seed
+        self.random = SplitMix(seed)
         self.accepted: dict[int, list[EnqueuedJob]] = {}
         """By position of the spec, in order of the call."""
         self.count = 0
         self.bytes = 0
         self.existing: list[Existing] = []
         self.problems: list[Problem] = []
-        self.ids: dict[bytes, tuple[NewJob, JobSpec]] = {}
+        self.ids: dict[bytes, tuple[NewJob, JobSpec, int]] = {}
+        """Of accepted jobs, with the state that they will have."""
         self.keys: dict[bytes, tuple[bytes, bytes]] = {}
         """Scope → (job id, digest), of keys that this very call takes."""
         self.ids_made = 0
@@ -79,7 +82,7 @@ def enqueue(turn: Turn, command: Enqueue, seed: int) -> Enqueued:
                 error.details.setdefault("position", position)
                 raise
             call.problems.append(Problem(position, error.code, error.message, error.hint))
-    _check_room(call)
+    check_room(turn.state, call.count, call.bytes)
     for spec_no, jobs in call.accepted.items():
         turn.emit(JobsEnqueued(command.specs[spec_no], jobs))
     return Enqueued(
@@ -125,7 +128,7 @@ def _spec_error(turn: Turn, spec: JobSpec, new_queues: dict[str, None]) -> Clien
                 f"There are {limits.QUEUES_MAX} queues already; {spec.queue!r} would be one more.",
                 hint="Use fewer queues; kinds, tags and priorities need none of their own.",
             )
-        if len(state.specs) >= limits.SPECS_MAX or len(state.lanes) >= limits.SPECS_MAX:
+        if len(state.specs) >= limits.SPECS_MAX or len(state.lanes) >= limits.LANES_MAX:
             raise LimitReached(
                 f"Live jobs have {limits.SPECS_MAX} different combinations of queue, kind, "
                 "retry policy and timeout already.",
@@ -156,7 +159,7 @@ def _look_at(call: _Call, position: int, job: NewJob) -> None:
         if holder is not None:
             call.existing.append(Existing(position, holder, _state_of(call, holder)))
             return
-    call.ids[job.job_id] = (job, spec)
+    call.ids[job.job_id] = (job, spec, SCHEDULED if run_at_ms else READY)
     call.count += 1
     call.bytes += len(job.payload)
     accepted = call.accepted.get(job.spec)
@@ -205,7 +208,7 @@ def _known(call: _Call, job: NewJob, spec: JobSpec) -> tuple[bytes, int] | None:
     twin = call.ids.get(job_id)
     if twin is not None:
         same = twin[0].payload == job.payload and twin[1] == spec
-        return _same_or_conflict(job_id, same, 0)
+        return _same_or_conflict(job_id, same, twin[2])
     return None
 
 
@@ -220,7 +223,7 @@ def _same_or_conflict(job_id: bytes, same: bool, state: int) -> tuple[bytes, int
 
 def _make_id(call: _Call, job: NewJob, spec: JobSpec) -> None:
     """The server names the job, from the command's seed."""
-    random_bytes = SplitMix(call.seed + call.ids_made).next_u64().to_bytes(8, "big")
+    random_bytes = call.random.next_u64().to_bytes(8, "big")
     job.job_id = make_job_id(call.turn.now_ms, slot_of_queue(spec.queue), random_bytes)
     call.ids_made += 1
 
@@ -261,28 +264,27 @@ def _take_key(call: _Call, job: NewJob, spec: JobSpec) -> bytes | None:
 
 
 def _state_of(call: _Call, job_id: bytes) -> int:
-    state = call.turn.state
-    live = state.jobs.get(job_id)
+    """0 when nothing is known of it any more: keys outlive the jobs that took them."""
+    if job_id in call.ids:
+        return call.ids[job_id][2]
+    live = call.turn.live(job_id)
     if live is not None:
         return live.state
     known = call.turn.remembered(job_id)
     return 0 if known is None else known.state
 
 
-def _check_room(call: _Call) -> None:
-    """Raises: `MemoryFull` when the accepted jobs would not fit; nothing is emitted then."""
-    state = call.turn.state
+def check_room(state: EngineState, count: int, size_bytes: int) -> None:
+    """Raises: `MemoryFull` when so many jobs more would not fit."""
     options = state.options
-    if not call.count:
-        return
-    if state.payload_bytes + call.bytes > options.payload_memory_bytes:
-        raise _memory_full(call, f"{options.payload_memory_bytes} bytes of payload")
-    if call.count + state.job_count > options.jobs_max:
-        raise _memory_full(call, f"{options.jobs_max} jobs")
+    if count and state.payload_bytes + size_bytes > options.payload_memory_bytes:
+        raise _memory_full(state, f"{options.payload_memory_bytes} bytes of payload")
+    if count and count + state.job_count > options.jobs_max:
+        raise _memory_full(state, f"{options.jobs_max} jobs")
 
 
-def _memory_full(call: _Call, bound: str) -> HeadraceError:
-    queues = call.turn.state.queues
+def _memory_full(state: EngineState, bound: str) -> HeadraceError:
+    queues = state.queues
     largest = max(queues.values(), key=lambda queue: queue.payload_bytes, default=None)
     holder = "" if largest is None else f" Queue {largest.name!r} holds most of them."
     return MemoryFull(

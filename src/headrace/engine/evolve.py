@@ -19,13 +19,12 @@ from headrace.engine.job import (
     SUCCEEDED,
     Job,
     cold_of,
-    encode_cold,
 )
 from headrace.engine.lifecycle import Rule
 from headrace.engine.queues import TOTAL_FAILED
 from headrace.engine.state import EngineState
 from headrace.model import limits, records
-from headrace.model.errors import InvariantViolated
+from headrace.model.errors import FormatNewer, InvariantViolated
 from headrace.model.job import JobError
 from headrace.model.rows import Cold, SessionRow
 
@@ -41,12 +40,18 @@ def evolve(state: EngineState, index: int, record: records.Record) -> None:
 
 def _epoch_started(state: EngineState, record: records.EpochStarted) -> None:
     if record.machine_version != records.MACHINE_VERSION:
-        raise InvariantViolated(
-            f"the log was written by machine version {record.machine_version}, "
-            f"this engine replays {records.MACHINE_VERSION}"
-        )
+        raise machine_version_differs("log", record.machine_version)
     state.epoch_number = record.number
     state.now_ms = max(state.now_ms, record.now_ms)
+
+
+def machine_version_differs(what: str, version: int) -> FormatNewer:
+    """No bug, and no damage: the wrong program was started."""
+    return FormatNewer(
+        f"The {what} was written by machine version {version}; "
+        f"this headrace replays version {records.MACHINE_VERSION}.",
+        hint="Use the version that wrote it, or a newer one.",
+    )
 
 
 def _time_passed(state: EngineState, record: records.TimePassed) -> None:
@@ -56,8 +61,7 @@ def _time_passed(state: EngineState, record: records.TimePassed) -> None:
 
 
 def _queue_configured(state: EngineState, record: records.QueueConfigured) -> None:
-    queue = state.queue(record.queue)
-    queue.configured = record.settings
+    queue = state.configure(record.queue, record.settings)
     state.full_rings[queue.name, records.RING_SUCCEEDED] = None
     state.full_rings[queue.name, records.RING_DEAD] = None
     state.next_age_ms = state.now_ms
@@ -147,7 +151,7 @@ def _add_error(cold: Cold, error: JobError) -> None:
 
 
 def _size_bytes(errors: list[JobError]) -> int:
-    return sum(len(error.message) + len(error.traceback) + 64 for error in errors)
+    return sum(len(error.message.encode()) + len(error.traceback.encode()) + 64 for error in errors)
 
 
 def _note_attempt(state: EngineState, job: Job, cold: Cold, word: str) -> None:
@@ -192,7 +196,7 @@ def _leases_expired(state: EngineState, record: records.LeasesExpired) -> None:
             _note_attempt(state, job, cold, record.reason)
         else:
             cold.return_count += 1
-            job.cold = encode_cold(cold)
+            state.set_cold(job, cold)
         if lease.fate == records.FATE_RETRY and not lease.started:
             state.wait_again(job, lifecycle.EXPIRE, lease.run_at_ms, keeps_place=True)
         else:
@@ -248,14 +252,14 @@ def _progress_reported(state: EngineState, record: records.ProgressReported) -> 
     job = _held(state, record.job_id, record.token)
     cold = cold_of(job)
     cold.progress = record.progress
-    job.cold = encode_cold(cold)
+    state.set_cold(job, cold)
 
 
 def _job_logged(state: EngineState, record: records.JobLogged) -> None:
     job = _held(state, record.job_id, record.token)
     cold = cold_of(job)
     cold.log_lines = [*cold.log_lines, *record.lines][-limits.JOB_LOG_LINES_MAX :]
-    job.cold = encode_cold(cold)
+    state.set_cold(job, cold)
 
 
 def _finished_pruned(state: EngineState, record: records.FinishedPruned) -> None:

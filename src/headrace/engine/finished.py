@@ -28,9 +28,13 @@ def unpack(packed: bytes) -> Finished:
     return _DECODER.decode(packed)
 
 
+_COMPACT_MIN = 64
+
+
 class RingEntry(msgspec.Struct, gc=False):
     job_id: bytes
     packed: bytes
+    state: int
     ended_no: int
     ended_at_ms: int
 
@@ -54,14 +58,24 @@ class Ring:
         self.count += 1
         self.size_bytes += len(entry.packed)
 
-    def leave(self, packed: bytes) -> None:
-        """A live entry's job was revived or deleted."""
+    def leave(self, packed: bytes, ended: Ended) -> None:
+        """A job was revived or deleted, and `ended` has it no more.
+
+        Its entry holds all its bytes, so the ring is rebuilt when most entries are such.
+        """
         self.count -= 1
         self.size_bytes -= len(packed)
+        if len(self.entries) > 2 * self.count + _COMPACT_MIN:
+            self.entries = deque(live_entries(self, ended))
 
-    def drop_head(self) -> None:
-        """The first entry, live or not, is no longer in the ring."""
-        self.entries.popleft()
+    def take_oldest(self, ended: Ended) -> RingEntry:
+        """The first live entry, no longer in the ring. Raises: `IndexError` without one."""
+        while True:
+            entry = self.entries.popleft()
+            if ended.get(entry.job_id) is entry.packed:
+                self.count -= 1
+                self.size_bytes -= len(entry.packed)
+                return entry
 
 
 Ended = Table[bytes]

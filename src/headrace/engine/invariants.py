@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from headrace.engine.finished import unpack
-from headrace.engine.job import LEASED, READY, SCHEDULED, Job
+from headrace.engine.job import LEASED, READY, SCHEDULED, Job, held_bytes
 from headrace.engine.queues import Queue
 from headrace.engine.state import EngineState
 from headrace.model.errors import invariant
@@ -37,7 +37,7 @@ def _check_counts(state: EngineState) -> None:
         )
         invariant(job.number < state.next_number, "numbers come from the counter")
         counted[job.spec.queue, job.state] += 1
-        payload[job.spec.queue] += len(job.payload)
+        payload[job.spec.queue] += held_bytes(job)
         specs[id(job.spec)] += 1
     invariant(state.job_count == sum(counted.values()), "job_count counts the live jobs")
     invariant(state.payload_bytes == sum(payload.values()), "payload_bytes is their sum")
@@ -141,5 +141,8 @@ def _check_rings(state: EngineState, queue: Queue, kept: Counter[tuple[str, int]
 
 
 def _check_keys(state: EngineState) -> None:
-    for _, taken in state.keys.table.items():
-        invariant(taken.number < state.keys.next_number, "key numbers come from the counter")
+    keys = state.keys
+    for _, taken in keys.table.items():
+        invariant(taken.number < keys.next_number, "key numbers come from the counter")
+    invariant(len(keys) == len(keys.table), "keys are counted")
+    invariant(keys.live_entries() == len(keys), "a key stands in the order of expiry once")

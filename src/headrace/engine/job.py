@@ -113,7 +113,7 @@ _NO_EXTRA = JobExtra()
 
 
 def cold_of(job: Job) -> Cold:
-    """Its rare fields, decoded: a value to read, or to change and hand to `set_cold`."""
+    """Its rare fields, decoded: to read, or to change and hand to the state's `set_cold`."""
     return decode_cold(job.cold)
 
 
@@ -121,12 +121,13 @@ def decode_cold(packed: bytes | None) -> Cold:
     return Cold() if packed is None else _COLD_DECODER.decode(packed)
 
 
-def set_cold(job: Job, cold: Cold) -> None:
-    job.cold = encode_cold(cold)
-
-
 def encode_cold(cold: Cold) -> bytes:
     return _COLD_ENCODER.encode(cold)
+
+
+def held_bytes(job: Job) -> int:
+    """What it costs in memory beside its struct: payload and rare fields."""
+    return len(job.payload) + (0 if job.cold is None else len(job.cold))
 
 
 def extra_of(job: Job) -> JobExtra:

@@ -15,6 +15,8 @@ import msgspec
 from headrace.engine.table import Table, Walk
 from headrace.model.rows import KeyRow
 
+_COMPACT_MIN = 64
+
 
 class TakenKey(msgspec.Struct, gc=False):
     job_id: bytes
@@ -37,12 +39,13 @@ def digest_of(payload: bytes) -> bytes:
 class Keys:
     """Invariant: every entry of `table` has exactly one live entry in the heap."""
 
-    __slots__ = ("_heap", "next_number", "table")
+    __slots__ = ("_count", "_heap", "next_number", "table")
 
     def __init__(self) -> None:
         self.table: Table[TakenKey] = Table()
         self._heap: list[tuple[int, int, bytes]] = []
         self.next_number = 0
+        self._count = 0
 
     def get(self, scope: bytes, now_ms: int) -> TakenKey | None:
         """The holder of the key, unless its window has passed."""
@@ -55,6 +58,8 @@ class Keys:
         self.load(scope, taken)
 
     def load(self, scope: bytes, taken: TakenKey) -> None:
+        if self.table.get(scope) is None:
+            self._count += 1
         self.table.put(scope, taken)
         heapq.heappush(self._heap, (taken.expires_at_ms, taken.number, scope))
 
@@ -63,14 +68,21 @@ class Keys:
         taken = self.table.get(scope)
         if taken is not None and taken.job_id == job_id:
             self.table.remove(scope)
+            self._count -= 1
+            if len(self._heap) > 2 * self._count + _COMPACT_MIN:
+                self._heap = [entry for entry in self._heap if self._is_live(entry)]
+                heapq.heapify(self._heap)
+
+    def _is_live(self, entry: tuple[int, int, bytes]) -> bool:
+        taken = self.table.get(entry[2])
+        return taken is not None and taken.number == entry[1]
 
     def _drop_stale(self) -> None:
-        heap = self._heap
-        while heap:
-            taken = self.table.get(heap[0][2])
-            if taken is not None and taken.number == heap[0][1]:
-                return
-            heapq.heappop(heap)
+        while self._heap and not self._is_live(self._heap[0]):
+            heapq.heappop(self._heap)
+
+    def live_entries(self) -> int:
+        return sum(map(self._is_live, self._heap))
 
     def next_expiry_ms(self) -> int | None:
         self._drop_stale()
@@ -93,12 +105,13 @@ class Keys:
         for _ in range(count):
             self._drop_stale()
             self.table.remove(heapq.heappop(self._heap)[2])
+            self._count -= 1
 
     def begin_walk(self) -> Walk[TakenKey, KeyRow]:
         return self.table.begin_walk(key_row)
 
     def __len__(self) -> int:
-        return len(self.table)
+        return self._count
 
 
 def key_row(scope: bytes, taken: TakenKey) -> KeyRow:

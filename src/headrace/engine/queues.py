@@ -44,7 +44,7 @@ class Queue:
         self.counts = [0] * STATE_COUNT
         self.totals = [0] * TOTAL_COUNT
         self.payload_bytes = 0
-        """Of its waiting and leased jobs."""
+        """Of its waiting and leased jobs: payload, headers, errors, log lines."""
         self.rings = (Ring(), Ring())
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from headrace.engine.finished import unpack
 from headrace.engine.job import (
     FLAG_CANCEL_REQUESTED,
@@ -31,7 +33,7 @@ from headrace.model import limits
 from headrace.model.commands import GetJob, GetQueue, ListJobs, ListQueues, ListSessions
 from headrace.model.errors import UnknownJob, UnknownQueue
 from headrace.model.ids import id_to_text
-from headrace.model.job import JobExtra, JobHistoryEntry, State
+from headrace.model.job import JobExtra, JobHistoryEntry, JobSpec, State
 from headrace.model.records import RING_DEAD, RING_SUCCEEDED
 from headrace.model.replies import (
     JobPage,
@@ -153,7 +155,9 @@ def _add_cold(view: JobView, cold: Cold, extra: JobExtra) -> None:
 
 
 def list_jobs(turn: Turn, command: ListJobs, seed: int) -> JobPage:
-    """One page in order of job id for live jobs, then final ones; payloads are left out.
+    """One page: live jobs in a stable order, then final ones, newest first of each ring.
+
+    Of each job a short view: no payload, headers, log lines or history, the last error only.
 
     A turn looks at no more than `PAGE_SCAN_ROWS_MAX` jobs: a page of a rare match may
     come back short, or empty, with a cursor that goes on.
@@ -199,8 +203,8 @@ def _scan_live(
                 continue
             job = shard[job_id]
             place = _LIVE + bytes([shard_no]) + job_id
-            if job.state in wanted and _matches(command, job.spec.queue, job.spec.kind):
-                yield place, _if_matching(command, live_view(turn, job, False))
+            if job.state in wanted and _matches(command, job.spec.wire, job.enqueued_at_ms):
+                yield place, _row_if_tagged(command, live_view(turn, job, False))
             else:
                 yield place, None
 
@@ -229,10 +233,9 @@ def _scan_final(
                     continue
                 number = entry.ended_no.to_bytes(8, "big")
                 place = _FINAL + number + bytes([ring_no]) + name.encode()
-                finished = unpack(entry.packed)
-                if finished.state in wanted and _matches(command, name, finished.spec.kind):
-                    view = finished_view(turn, finished, False)
-                    yield place, _if_matching(command, view)
+                finished = unpack(entry.packed) if entry.state in wanted else None
+                if finished and _matches(command, finished.spec, finished.enqueued_at_ms):
+                    yield place, _row_if_tagged(command, finished_view(turn, finished, False))
                 else:
                     yield place, None
 
@@ -244,19 +247,26 @@ def _final_place(after: bytes) -> tuple[str, int, int] | None:
     return after[9:].decode("utf-8", "replace"), after[8], number
 
 
-def _matches(command: ListJobs, queue: str, kind: str) -> bool:
-    return (not command.queue or command.queue == queue) and (
-        not command.kind or command.kind == kind
+def _matches(command: ListJobs, spec: JobSpec, enqueued_at_ms: int) -> bool:
+    """What can be said before a view is made: most jobs of a scan end here."""
+    return (
+        (not command.queue or command.queue == spec.queue)
+        and (not command.kind or command.kind == spec.kind)
+        and enqueued_at_ms >= command.enqueued_from_ms
+        and (not command.enqueued_before_ms or enqueued_at_ms < command.enqueued_before_ms)
     )
 
 
-def _if_matching(command: ListJobs, view: JobView) -> JobView | None:
+def _row_if_tagged(command: ListJobs, view: JobView) -> JobView | None:
+    """The view as a row of a page: without what would make a page larger than a frame."""
     if command.tag and command.tag not in view.tags:
         return None
-    if view.enqueued_at_ms < command.enqueued_from_ms:
-        return None
-    if command.enqueued_before_ms and view.enqueued_at_ms >= command.enqueued_before_ms:
-        return None
+    view.errors_dropped += max(0, len(view.errors) - 1)
+    view.errors = [msgspec.structs.replace(error, traceback="") for error in view.errors[-1:]]
+    view.headers = None
+    view.progress = None
+    view.log_lines = []
+    view.history = []
     return view
 
 

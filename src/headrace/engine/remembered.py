@@ -72,16 +72,16 @@ def _remembrance(value: int) -> Remembrance:
     return Remembrance(value >> 3, value & 7)
 
 
-def _slice(entries: dict[bytes, int], last_at_ms: int) -> Slice:
+def _closed(entries: dict[bytes, int], last_at_ms: int) -> Slice:
     ids = sorted(entries)
-    created = [created_ms_of_id(job_id) for job_id in ids]
-    return Slice(
-        b"".join(ids),
-        b"".join([entries[job_id].to_bytes(_VALUE_BYTES, "big") for job_id in ids]),
-        last_at_ms,
-        min(created),
-        max(created),
-    )
+    values = [entries[job_id].to_bytes(_VALUE_BYTES, "big") for job_id in ids]
+    return _slice(b"".join(ids), b"".join(values), last_at_ms)
+
+
+def _slice(ids: bytes, values: bytes, last_at_ms: int) -> Slice:
+    """Sorted ids are in order of their creation: that is how a UUIDv7 begins."""
+    first, last = ids[:ID_BYTES], ids[-ID_BYTES:]
+    return Slice(ids, values, last_at_ms, created_ms_of_id(first), created_ms_of_id(last))
 
 
 class Remembered:
@@ -115,7 +115,7 @@ class Remembered:
         opened[job_id] = token << 3 | state
 
     def _close_slice(self) -> None:
-        self._append(_slice(self._open, self._open_until_ms))
+        self._append(_closed(self._open, self._open_until_ms))
         self._open = {}
 
     def _append(self, closed: Slice) -> None:
@@ -172,25 +172,24 @@ class Remembered:
         """Everything remembered, oldest first; the last row is the open slice, if any."""
         found = [closed.row() for closed in self._slices]
         if self._open:
-            open_row = _slice(self._open, self._open_until_ms).row()
+            open_row = _closed(self._open, self._open_until_ms).row()
             open_row.open_since_ms = self._open_since_ms
             found.append(open_row)
         return found
 
     def load(self, row: RememberedRow) -> None:
         """Rows come in the order of `rows`."""
-        entries = {
+        if not row.open_since_ms:
+            self._append(_slice(row.ids, row.values, row.last_at_ms))
+            return
+        self._open_since_ms = row.open_since_ms
+        self._open_until_ms = row.last_at_ms
+        self._open = {
             row.ids[at * ID_BYTES : (at + 1) * ID_BYTES]: int.from_bytes(
                 row.values[at * _VALUE_BYTES : (at + 1) * _VALUE_BYTES], "big"
             )
             for at in range(len(row.ids) // ID_BYTES)
         }
-        if row.open_since_ms:
-            self._open = entries
-            self._open_since_ms = row.open_since_ms
-            self._open_until_ms = row.last_at_ms
-        elif entries:
-            self._append(_slice(entries, row.last_at_ms))
 
     def __len__(self) -> int:
         return sum(closed.count for closed in self._slices) + len(self._open)

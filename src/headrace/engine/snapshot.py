@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from headrace.engine.evolve import machine_version_differs
 from headrace.engine.finished import RingEntry, unpack
-from headrace.engine.job import LEASED, Job
+from headrace.engine.job import LEASED, Job, held_bytes
 from headrace.engine.keys import TakenKey, key_row
 from headrace.engine.state import EngineState
 from headrace.engine.table import Table, Walk
-from headrace.model.errors import InvariantViolated, ReplayDiverged, invariant
+from headrace.model.errors import InvariantViolated, invariant
 from headrace.model.records import MACHINE_VERSION
 from headrace.model.rows import (
     AnyRow,
@@ -116,7 +117,7 @@ class Loader:
             raise InvariantViolated("rows are loaded into an empty engine only")
         self._state = state
         self._jobs: list[Job] = []
-        self._ended: list[tuple[int, RingEntry, str, int]] = []
+        self._ended: list[tuple[RingEntry, str]] = []
 
     def load(self, rows: Iterable[AnyRow]) -> None:
         for row in rows:
@@ -153,9 +154,11 @@ class Loader:
 
     def _load_ended(self, row: EndedRow) -> None:
         finished = unpack(row.packed)
-        entry = RingEntry(finished.job_id, row.packed, finished.ended_no, finished.ended_at_ms)
+        entry = RingEntry(
+            finished.job_id, row.packed, finished.state, finished.ended_no, finished.ended_at_ms
+        )
         self._state.ended.put(finished.job_id, row.packed)
-        self._ended.append((finished.ended_no, entry, finished.spec.queue, finished.state))
+        self._ended.append((entry, finished.spec.queue))
 
     def _load_other(self, row: AnyRow) -> None:
         state = self._state
@@ -163,7 +166,8 @@ class Loader:
             self._load_meta(row)
         elif isinstance(row, QueueRow):
             queue = state.queue(row.queue)
-            queue.configured = row.settings
+            if row.settings is not None:
+                state.configure(row.queue, row.settings)
             queue.totals[: len(row.totals)] = row.totals
         elif isinstance(row, SessionRow):
             state.open_session(row)
@@ -175,10 +179,7 @@ class Loader:
 
     def _load_meta(self, row: MetaRow) -> None:
         if row.machine_version != MACHINE_VERSION:
-            raise ReplayDiverged(
-                f"The snapshot is of machine version {row.machine_version}; "
-                f"this engine is {MACHINE_VERSION}."
-            )
+            raise machine_version_differs("snapshot", row.machine_version)
         state = self._state
         state.index = row.index
         state.now_ms = row.now_ms
@@ -200,7 +201,7 @@ class Loader:
         for job in self._jobs:
             queue = state.queues[job.spec.queue]
             queue.counts[job.state] += 1
-            state.count_payload(queue, len(job.payload))
+            state.count_payload(queue, held_bytes(job))
             if job.state != LEASED:
                 state.place(job)
                 state.start_by.watch(job)
@@ -212,7 +213,7 @@ class Loader:
 
     def _rebuild_rings(self) -> None:
         state = self._state
-        self._ended.sort(key=lambda item: item[0])
-        for _, entry, queue, final_state in self._ended:
-            state.keep(state.queues[queue], final_state, entry)
+        self._ended.sort(key=lambda item: item[0].ended_no)
+        for entry, queue in self._ended:
+            state.keep(state.queues[queue], entry)
         self._ended = []

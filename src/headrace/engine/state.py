@@ -29,6 +29,7 @@ from headrace.engine.job import (
     cold_of,
     decode_cold,
     encode_cold,
+    held_bytes,
 )
 from headrace.engine.keys import Keys, digest_of, scope_of
 from headrace.engine.lanes import KindLanes
@@ -50,6 +51,7 @@ from headrace.model.errors import InvariantViolated
 from headrace.model.ids import id_to_text
 from headrace.model.job import JobExtra, JobSpec
 from headrace.model.options import EngineOptions
+from headrace.model.queue import QueueSettings
 from headrace.model.records import RING_DEAD, EnqueuedJob
 from headrace.model.rows import Cold, Finished, SessionRow
 
@@ -106,6 +108,8 @@ class EngineState:
         self.remembered = Remembered()
         self.keys = Keys()
         self.queues: dict[str, Queue] = {}
+        self.configured_count = 0
+        """Queues with settings of their own."""
         self.lanes: list[KindLanes] = []
         self.specs: dict[JobSpec, Spec] = {}
         self.sessions: dict[bytes, Session] = {}
@@ -137,6 +141,12 @@ class EngineState:
         if found is None:
             found = self.queues[name] = Queue(name, self.options.default_queue)
         return found
+
+    def configure(self, name: str, settings: QueueSettings) -> Queue:
+        queue = self.queue(name)
+        self.configured_count += queue.configured is None
+        queue.configured = settings
+        return queue
 
     def lanes_of(self, queue_name: str, kind: str) -> KindLanes:
         queue = self.queue(queue_name)
@@ -231,6 +241,7 @@ class EngineState:
             self.next_number += 1
             if new.extra is not None:
                 self._add_extra(job, new.extra)
+                size_bytes += len(job.cold or b"")
             self.jobs.put(job.job_id, job)
             queue.counts[job.state] += 1
             self.place(job)
@@ -249,6 +260,7 @@ class EngineState:
         self.start_by.watch(job)
 
     def count_payload(self, queue: Queue, size_bytes: int) -> None:
+        """So many bytes more are held by jobs of this queue that are not final."""
         queue.payload_bytes += size_bytes
         self.payload_bytes += size_bytes
 
@@ -274,7 +286,7 @@ class EngineState:
     def _forget_live(self, job: Job, queue: Queue) -> None:
         self.jobs.remove(job.job_id)
         self.job_count -= 1
-        self.count_payload(queue, -len(job.payload))
+        self.count_payload(queue, -held_bytes(job))
         self._leave_spec(job.spec)
 
     # --- leases
@@ -386,26 +398,21 @@ class EngineState:
         self._forget_live(job, queue)
         self.ended.put(job_id, packed)
         self.remembered.add(job_id, job.token, state, self.now_ms)
-        self.keep(queue, state, RingEntry(job_id, packed, number, self.now_ms))
+        self.keep(queue, RingEntry(job_id, packed, state, number, self.now_ms))
         self.ended_now.append(job_id)
         queue.totals[_TOTAL_OF_STATE[state]] += 1
 
-    def keep(self, queue: Queue, state: int, entry: RingEntry) -> None:
+    def keep(self, queue: Queue, entry: RingEntry) -> None:
         """Into the ring; noted when the ring may exceed its retention."""
-        ring = queue.ring_of(state)
+        ring = queue.ring_of(entry.state)
         ring.add(entry)
         self.finished_bytes += len(entry.packed)
         settings = queue.settings
         is_dead = ring is queue.rings[RING_DEAD]
         count_max = settings.dead_count if is_dead else settings.succeeded_count
         bytes_max = settings.dead_bytes if is_dead else settings.succeeded_bytes
-        if (
-            ring.count > count_max
-            or ring.size_bytes > bytes_max
-            or self.finished_bytes > self.options.finished_bytes
-        ):
+        if ring.count > count_max or ring.size_bytes > bytes_max:
             self.full_rings[queue.name, int(is_dead)] = None
-
         age_ms = settings.dead_age_ms if is_dead else settings.succeeded_age_ms
         due_ms = entry.ended_at_ms + age_ms
         if self.next_age_ms is None or due_ms < self.next_age_ms:
@@ -425,13 +432,8 @@ class EngineState:
     def prune(self, queue: Queue, ring_no: int, count: int) -> None:
         """The oldest `count` jobs of a ring are remembered by id at most."""
         ring = queue.rings[ring_no]
-        while count:
-            entry = ring.entries[0]
-            ring.drop_head()
-            if self.ended.get(entry.job_id) is not entry.packed:
-                continue
-            count -= 1
-            ring.leave(entry.packed)
+        for _ in range(count):
+            entry = ring.take_oldest(self.ended)
             self.finished_bytes -= len(entry.packed)
             self.ended.remove(entry.job_id)
 
@@ -442,9 +444,9 @@ class EngineState:
             raise InvariantViolated(f"record names job {id_to_text(job_id)}, which is not kept")
         finished = unpack(packed)
         queue = self.queues[finished.spec.queue]
-        queue.ring_of(finished.state).leave(packed)
-        self.finished_bytes -= len(packed)
         self.ended.remove(job_id)
+        queue.ring_of(finished.state).leave(packed, self.ended)
+        self.finished_bytes -= len(packed)
         return finished
 
     def delete_ended(self, job_id: bytes) -> None:
@@ -494,7 +496,13 @@ class EngineState:
         changed = cold_of(job) if cold is None else cold
         entry = (event_number(word), self.now_ms, job.attempt)
         changed.history = [*changed.history, entry][-limits.HISTORY_ENTRIES_MAX :]
-        job.cold = encode_cold(changed)
+        self.set_cold(job, changed)
+
+    def set_cold(self, job: Job, cold: Cold) -> None:
+        """Its rare fields are these, and counted: errors and log lines fill memory, too."""
+        before = held_bytes(job)
+        job.cold = encode_cold(cold)
+        self.count_payload(self.queues[job.spec.queue], held_bytes(job) - before)
 
     # --- sessions
 

@@ -59,7 +59,8 @@ class Walk(Generic[V, R]):
 
     def next_rows(self, rows_max: int) -> list[R]:
         """At most about `rows_max` rows more; empty when the walk is over."""
-        rows, self._touched = self._touched, []
+        rows = self._touched[-rows_max:]
+        del self._touched[-rows_max:]
         while len(rows) < rows_max and not self.done:
             self._take_slice(rows, rows_max)
         return rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from headrace.model import limits
 from headrace.model.errors import BadName, BadRequest, PayloadTooLarge
 from headrace.model.job import (
@@ -25,7 +27,7 @@ def check_name(what: str, name: str) -> None:
         )
     if name[0] == "$":
         raise BadName(f"The {what} name {name!r} begins with `$`, which is reserved.")
-    if not name.isprintable() and any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+    if not name.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in name):
         raise BadName(f"The {what} name {name!r} has a control character.")
 
 
