@@ -35,7 +35,7 @@ def enqueue(
     kind: str,
     /,
     *,
-    json: str = "{}",
+    json: Annotated[str, Parameter(allow_leading_hyphen=True)] = "{}",
     queue: str = "default",
     priority: int = PRIORITY_DEFAULT,
     delay: str | None = None,
