@@ -6,9 +6,18 @@ import asyncio
 
 import pytest
 
+from headrace.log.base import Refused
 from headrace.model import commands as c
 from headrace.model import limits
-from headrace.model.errors import ClockPast, Draining, FormatNewer, Locked, LogGap, UnknownJob
+from headrace.model.errors import (
+    ClockPast,
+    Draining,
+    FormatNewer,
+    Locked,
+    LogGap,
+    OutcomeUnknown,
+    UnknownJob,
+)
 from headrace.model.job import State
 from headrace.model.options import EngineOptions
 from headrace.model.pushes import DrainPushed
@@ -403,6 +412,35 @@ def test_stop_answers_everybody_who_waits() -> None:
             await world.peer.answer(wait)
         with pytest.raises(Draining):
             await world.ask(c.GetStats())
+
+    run_simulated(story)
+
+
+def test_stop_gives_up_on_a_log_that_takes_nothing() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        world.log.errors = [Refused("full")] * 1_000
+        sent = world.send(world.enqueue())
+        await world.pause(100)
+        before_s = env.loop.time()
+        await world.node.stop(0)
+        assert env.loop.time() - before_s == pytest.approx(limits.STOP_QUIET_MS / 1000, abs=0.5)
+        with pytest.raises(OutcomeUnknown):
+            await world.peer.answer(sent)
+
+    run_simulated(story)
+
+
+@pytest.mark.parametrize("part", ["next_due_ms", "take_turn"])
+def test_bug_in_the_nodes_own_work_ends_the_term(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        await world.ask(world.enqueue(delay_ms=5_000))
+        monkeypatch.setattr(world.engine, part, lambda: 1 / 0)
+        await world.pause(6_000)
+        assert [type(bug) for bug in world.failures] == [ZeroDivisionError]
 
     run_simulated(story)
 

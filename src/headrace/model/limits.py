@@ -167,6 +167,8 @@ SNAPSHOT_SLICE_US = 1_000
 """Longest that a snapshot holds up the loop at a time."""
 SNAPSHOT_SLICE_PAUSE_MS = 2
 """Between two slices: a snapshot takes at most a third of the loop."""
+STOP_QUIET_MS = 10_000
+"""A stop waits so long for a log that takes nothing; then callers get `outcome_unknown`."""
 LOG_IDLE_MS = 50
 """After so long without a commit the log may do what it has put off."""
 SNAPSHOT_BLOCKS_AHEAD = 4

@@ -100,7 +100,13 @@ class Leader:
         self._leases = LeaseWatch(self.engine, env.clock, self._sessions)
         self._make_writers(Seeds(env.entropy))
         self._upkeep = Upkeep(
-            self._term, self._turns, self._committer, self._leases, self._sessions, self._budget
+            self._term,
+            self._turns,
+            self._committer,
+            self._leases,
+            self._sessions,
+            self._budget,
+            self.fail,
         )
         self._snapshots = Snapshots(
             self._term,
@@ -109,7 +115,8 @@ class Leader:
             options.snapshot,
             recovered.snapshot_bytes,
         )
-        self._make_handlers(options.async_window_ms)
+        self._async_window_ms = options.async_window_ms
+        self._make_handlers()
 
     def _make_writers(self, seeds: Seeds) -> None:
         term = self._term
@@ -130,7 +137,7 @@ class Leader:
             TurnEvents(self._begun, self._ending, self._taken, self._ended, self.fail),
         )
 
-    def _make_handlers(self, async_window_ms: int) -> None:
+    def _make_handlers(self) -> None:
         parts = Parts(
             self.engine,
             self._turns,
@@ -140,9 +147,9 @@ class Leader:
             self._leases,
             self._budget,
             self.stats,
-            async_window_ms,
+            self._async_window_ms,
         )
-        self._gate = ProgressGate(self.engine, self._turns, self._loop)
+        self._gate = ProgressGate(self.engine, self._turns, self._loop, self.fail)
         self._waits: Waiting[bytes, None] = Waiting(
             self._loop, lambda waiter: self._handlers.wait_overdue(waiter)
         )
@@ -341,6 +348,7 @@ class Leader:
             "headrace_log_room_bytes": float(self._budget.room_bytes),
             "headrace_snapshot_running": float(self._snapshots.running),
             "headrace_log_time_ahead_ms": float(self._log_clock.ahead_of_wall_ms()),
+            "headrace_async_window_ms": float(self._async_window_ms),
             "headrace_epoch": float(self.epoch.number),
             "headrace_uptime_seconds": (self._term.clock.mono_ns() - self._began_ns) / NS_PER_S,
         }

@@ -194,7 +194,8 @@ class Node:
         """Drained for at most `drain_ms`, everything durable and answered, the log closed.
 
         While it drains, workers finish what they hold; new work is refused with
-        `draining`. Ends early when no lease is left. A second call stops at once: it
+        `draining`. Ends early when no lease is left. A log that takes
+        nothing holds it up for STOP_QUIET_MS more. A second call stops at once: it
         waits for nothing but the call that the disk is at. Harmless when not started.
 
         Raises: what `Log.close` raises.
@@ -272,7 +273,9 @@ class Node:
         deadline.cancel()
         self._finishing = True
         leader.finish(lambda: _resolve(quiet))
+        deadline = loop.call_later(limits.STOP_QUIET_MS / 1000, _resolve, quiet)
         await quiet
+        deadline.cancel()
 
     def _close(self, leader: Leader) -> None:
         leader.close()

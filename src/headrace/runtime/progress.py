@@ -10,6 +10,7 @@ leases that report.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import islice
 
 from headrace.engine.engine import Engine
@@ -22,12 +23,18 @@ from headrace.runtime.turns import Turns
 class ProgressGate:
     """Lets at most two reports a second of each job into the log."""
 
-    def __init__(self, engine: Engine, turns: Turns, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        turns: Turns,
+        loop: asyncio.AbstractEventLoop,
+        failed: Callable[[BaseException], None],
+    ) -> None:
         self._engine = engine
         self._turns = turns
         self._recent: dict[bytes, Progress | None] = {}
         """Jobs that were written in this interval, and what they have reported since."""
-        self._timer = Timer(loop, self._write_latest)
+        self._timer = Timer(loop, self._write_latest, failed)
 
     def take(self, report: Progress) -> None:
         """`report` is written now, or is what will be written at the end of the interval."""

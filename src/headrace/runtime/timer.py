@@ -9,9 +9,16 @@ from collections.abc import Callable
 class Timer:
     """At most one callback ahead; setting it earlier moves it, later does not."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        call: Callable[[], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """`failed` gets what `call` raises: the loop would only log it, and go on."""
         self._loop = loop
         self._call = call
+        self._failed = failed
         self._handle: asyncio.TimerHandle | None = None
         self.at_s = 0.0
 
@@ -36,4 +43,7 @@ class Timer:
 
     def _fire(self) -> None:
         self._handle = None
-        self._call()
+        try:
+            self._call()
+        except Exception as bug:
+            self._failed(bug)

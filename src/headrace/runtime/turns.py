@@ -105,6 +105,9 @@ class Turns:
             return self.run(command)
         except (ClientError, Unavailable):
             return None
+        except Exception as bug:
+            self._events.failed(bug)
+            return None
 
     def cut(self, *, seals: bool = False) -> None:
         """What ran so far is with the committer; `seals`: nothing later shares its commit."""
@@ -137,12 +140,12 @@ class Turns:
         try:
             again = self._events.ending()
             self.cut()
+            self._stats.turns += 1
+            self._stats.turn_seconds.observe((self._clock.mono_ns() - self._opened_ns) / NS_PER_S)
+            self._committer.kick()
+            self._events.ended()
         except Exception as bug:
             self._events.failed(bug)
             return
-        self._stats.turns += 1
-        self._stats.turn_seconds.observe((self._clock.mono_ns() - self._opened_ns) / NS_PER_S)
-        self._committer.kick()
-        self._events.ended()
         if again:
             self._loop.call_soon(self.open)

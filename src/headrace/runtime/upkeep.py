@@ -7,6 +7,7 @@ between.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from headrace.model.commands import ListSessions, Maintain
@@ -44,6 +45,7 @@ class Upkeep:
         leases: LeaseWatch,
         sessions: Sessions,
         budget: Budget,
+        failed: Callable[[BaseException], None],
     ) -> None:
         loop = term.loop
         self._engine = term.engine
@@ -61,11 +63,11 @@ class Upkeep:
         self._quiet_since_ns = 0
         self._burst = False
         self._stopped = False
-        self._maintain = Timer(loop, self._maintain_now)
-        self._deadlines = Timer(loop, self._look_at_deadlines)
-        self._recalls = Timer(loop, self._look_for_recalls)
-        self._disk = Timer(loop, self._look_at_disk)
-        self._leisure = Timer(loop, self._look_for_leisure)
+        self._maintain = Timer(loop, self._maintain_now, failed)
+        self._deadlines = Timer(loop, self._look_at_deadlines, failed)
+        self._recalls = Timer(loop, self._look_for_recalls, failed)
+        self._disk = Timer(loop, self._look_at_disk, failed)
+        self._leisure = Timer(loop, self._look_for_leisure, failed)
 
     def plan(self) -> None:
         """Each timer stands where the state says; called at the end of every turn."""

@@ -128,10 +128,24 @@ def test_waiter_is_overdue_once_and_at_the_limit_at_the_latest() -> None:
     run_simulated(story)
 
 
+def _raise(bug: BaseException) -> None:
+    raise bug
+
+
+def test_timer_hands_on_what_its_call_raises() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        caught: list[BaseException] = []
+        Timer(env.loop, lambda: _raise(ZeroDivisionError()), caught.append).within(0)
+        await asyncio.sleep(1)
+        assert [type(bug) for bug in caught] == [ZeroDivisionError]
+
+    run_simulated(story)
+
+
 def test_timer_moves_earlier_but_not_later() -> None:
     async def story(env: SimNodeEnv) -> None:
         fired: list[float] = []
-        timer = Timer(env.loop, lambda: fired.append(env.loop.time()))
+        timer = Timer(env.loop, lambda: fired.append(env.loop.time()), _raise)
         begun_s = env.loop.time()
         for delay_s in (5, 2, 9):
             timer.within(delay_s)
