@@ -20,6 +20,8 @@ class Story:
         self.rng = random.Random(seed)
         self.env = SimEnv(seed=seed)
         self.segment_bytes = segment_bytes
+        self.records_max = 9
+        """Of a commit."""
         self.acked: list[Commit] = []
         self.pending: Commit | None = None
         """Asked for, and never answered."""
@@ -60,7 +62,9 @@ class Story:
         first_index = last.first_index + last.record_count if last else 1
         if body is None:
             body = self._some_body()
-        return Commit(self.rng.randbytes(16), first_index, self.rng.randint(1, 9), 77, body)
+        return Commit(
+            self.rng.randbytes(16), first_index, self.rng.randint(1, self.records_max), 77, body
+        )
 
     def _some_body(self) -> bytes:
         """Sometimes with a long run of zeros, or with bytes of the log itself."""

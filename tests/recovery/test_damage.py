@@ -279,6 +279,17 @@ def test_cut_snapshot_is_set_aside_for_the_one_before() -> None:
     assert len(story.snapshot_files()) == 1
 
 
+def test_truncation_keeps_every_commit_that_the_older_snapshot_needs() -> None:
+    """For each place of the older snapshot in its segment, should the newer one be damaged."""
+    for older in range(1, 16):
+        story = Story(1).start()
+        story.records_max = 1
+        story.append(older, BODY).snapshot().append(40 - older, BODY).snapshot().truncate().append(
+            1, BODY
+        ).kill()
+        story.flip(story.snapshot_files()[-1], 600).start()
+
+
 def test_without_a_snapshot_a_whole_log_is_replayed() -> None:
     story = with_two_snapshots()
     for path in story.snapshot_files():

@@ -137,14 +137,35 @@ def test_failed_sync_is_never_repeated_not_even_by_close() -> None:
 
 
 def test_start_after_a_failed_sync_does_not_trust_the_cache() -> None:
-    """The pages read back well, but are not on the disk: they must not count as durable."""
+    """The pages read back well, but are not on the disk: what counts is on the disk."""
     story = failed_sync()
+    acked = list(story.acked)
     story.log.close()
+    assert b"nobody knows" in story.disk.peek(story.segments()[-1])
     story.start()
-    appended = len(story.acked)
+
+    assert story.acked == acked
     story.append(2).crash().start()
 
-    assert len(story.acked) == appended + 2
+
+def test_seal_read_from_the_cache_of_a_killed_process_is_made_durable() -> None:
+    """Killed between writing and syncing the seal, then the machine stops as well."""
+    for survival in range(20):
+        story = before_rotation()
+        story.disk.trace.clear()
+        first_call = story.disk.calls + 1
+        story.append(2, BODY)
+        seal_sync = [method for method, _ in story.disk.trace].index("rename") - 3
+        story = before_rotation()
+        story.rng.seed(survival)
+        story.disk.faults = {first_call + seal_sync: Fault(crash="before")}
+        with pytest.raises(SimCrash):
+            story.append(2, BODY)
+        story.kill().disk.faults.clear()
+        method, path = story.disk.trace[-1]
+        assert method == "fdatasync"
+        assert path.endswith("1.wal")
+        story.start().append(1).crash().start()
 
 
 def test_start_after_a_failed_sync_offers_a_new_log() -> None:
@@ -197,6 +218,20 @@ def test_small_commits_are_taken_while_the_reserved_segment_lasts() -> None:
     taken_by_others = story.disk.free_bytes(ROOT) - 4096
     story.disk.capacity_bytes -= taken_by_others
     story.append(100, b"ack")
+
+
+def test_full_disk_while_the_next_current_is_prepared_is_refused() -> None:
+    """All that needs room comes before the first step that cannot be undone."""
+    story = before_rotation()
+    story.disk.trace.clear()
+    first_call = story.disk.calls + 1
+    story.append(2, BODY)
+    at = story.disk.trace.index(("pwrite", f"{ROOT}/meta/CURRENT.tmp"))
+    story = before_rotation()
+    story.disk.faults = {first_call + at: Fault(error_number=errno.ENOSPC)}
+    with pytest.raises(Refused):
+        story.append(2, BODY)
+    story.append(2, BODY).crash().start()
 
 
 def test_full_disk_at_start_is_refused_and_lead_may_be_called_again() -> None:

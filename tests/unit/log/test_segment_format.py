@@ -166,6 +166,15 @@ def test_cursor_tells_a_commit_in_the_wrong_place() -> None:
     assert cursor.misplaced.commit_no == 8
 
 
+def test_cursor_tells_a_commit_with_another_past() -> None:
+    """Right numbers, right checksums, but it was written after another commit."""
+    buffers, _ = encode_commit(COMMIT, seed=HEADER.seed, commit_no=7, prev_crc=0, epoch=EPOCH)
+    cursor = SegmentCursor(HEADER, encode_segment_header(HEADER) + b"".join(buffers))
+
+    assert cursor.read() is None
+    assert cursor.misplaced is not None
+
+
 @pytest.mark.parametrize("field", ["segment_no", "commit_no", "index", "crc", "offset", "sealed"])
 def test_segment_links_only_to_the_exact_end_before_it(field: str) -> None:
     end = SegmentEnd(segment_no=1, offset=4096, commit_no=6, index=40, crc=0x01020304, sealed=True)
