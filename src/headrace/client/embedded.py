@@ -70,6 +70,10 @@ class EmbeddedTarget:
     def forget_after_fork(self) -> None:
         self._ownership.forget_after_fork()
 
+    def holder(self) -> Holder:
+        """Who owns the directory, or owned it last."""
+        return self._ownership.holder()
+
 
 class Ownership:
     """Of one directory by this process: at most one, shared by all its applications."""

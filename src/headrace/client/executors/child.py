@@ -58,6 +58,10 @@ class PipeReporter:
         self._pipe.write(frame(Said(line=line)))
 
 
+class Terminated(BaseException):
+    """The worker asked this process to end."""
+
+
 class Child:
     def __init__(self, env: Env) -> None:
         self._env = env
@@ -88,6 +92,8 @@ class Child:
             result = await self._call(job_type, run)
         except Snoozed as snooze:
             return SnoozedFor(snooze.delay_ms, self._rss_bytes())
+        except Terminated:
+            raise
         except BaseException as error:
             delay_ms = duration_ms(error.delay, "delay") if isinstance(error, RetryLater) else -1
             retryable = is_retryable(job_type, error)
@@ -113,12 +119,19 @@ class Child:
         return self._env.processes.rss_bytes()
 
 
-def _raise_exit(number: int, at: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+def _terminate(number: int, at: FrameType | None) -> None:
+    raise Terminated
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, _terminate)
+    # Ctrl-C reaches the whole group; the worker decides what becomes of the job.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return Child(default_env()).serve()
+    except Terminated:
+        return 128 + signal.SIGTERM
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _raise_exit)
-    # Ctrl-C reaches the whole group; the worker decides what becomes of the job.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(Child(default_env()).serve())
+    sys.exit(main())
