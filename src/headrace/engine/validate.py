@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 
 from headrace.model import limits
-from headrace.model.errors import BadName, BadRequest, PayloadTooLarge
+from headrace.model.errors import BadName, BadRequest, PayloadTooLarge, Unsupported
 from headrace.model.job import (
     BACKOFF_LIST,
     BACKOFF_WORDS,
+    NAMESPACE,
     JobError,
     JobExtra,
     JobSpec,
@@ -37,6 +38,10 @@ def check_range(what: str, value: int, low: int, high: int) -> None:
 
 
 def check_spec(spec: JobSpec) -> None:
+    if spec.namespace != NAMESPACE:
+        raise Unsupported(
+            f"The namespace {spec.namespace[:40]!r} is not known; {NAMESPACE!r} is the only one."
+        )
     check_name("queue", spec.queue)
     check_name("kind", spec.kind)
     if len(spec.media_type) > limits.MEDIA_TYPE_BYTES_MAX:

@@ -36,6 +36,9 @@ class State(enum.IntEnum):
 FINAL_STATES = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
 WAITING_STATES = frozenset({State.SCHEDULED, State.BLOCKED, State.READY})
 
+NAMESPACE = "default"
+"""The only namespace so far; records and wire carry it for those to come."""
+
 BACKOFF_FIXED = 0
 BACKOFF_LINEAR = 1
 BACKOFF_EXPONENTIAL = 2
@@ -71,6 +74,8 @@ class JobSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """None: the policy of the queue."""
     timeout_ms: int = 0
     """Longest run of one attempt; 0 is no limit. Unrelated to the lease."""
+    namespace: str = NAMESPACE
+    """Of queue, kind and key; so far there is one."""
 
 
 class JobExtra(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from headrace.model.job import JobError, JobExtra, JobSpec
+from headrace.model.job import NAMESPACE, JobError, JobExtra, JobSpec
 from headrace.model.queue import QueueSettings
 
 MACHINE_VERSION = 1
@@ -41,6 +41,7 @@ class TimePassed(Record):
 class QueueConfigured(Record):
     queue: str
     settings: QueueSettings
+    namespace: str = NAMESPACE
 
 
 class SessionOpened(Record):
@@ -54,6 +55,7 @@ class SessionOpened(Record):
     strict: bool
     """Queues are served strictly as listed, not in rotation."""
     lease_ms: int
+    namespace: str = NAMESPACE
 
 
 class SessionClosed(Record):

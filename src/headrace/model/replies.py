@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from headrace.model.job import JobError, JobHistoryEntry, RetryPolicy
+from headrace.model.job import NAMESPACE, JobError, JobHistoryEntry, RetryPolicy
 from headrace.model.queue import DURABILITY_GROUP, QueueSettings
 
 
@@ -153,6 +153,7 @@ class JobView(msgspec.Struct, array_like=True, gc=False):
     crash_count: int = 0
     history: list[JobHistoryEntry] = []
     retry: RetryPolicy | None = None
+    namespace: str = NAMESPACE
 
 
 class JobReply(Reply):
@@ -202,6 +203,7 @@ class QueueView(msgspec.Struct, array_like=True, gc=False):
     dead_total: int
     cancelled_total: int
     settings: QueueSettings
+    namespace: str = NAMESPACE
 
 
 class QueueReply(Reply):

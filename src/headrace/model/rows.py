@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from headrace.model.job import JobError, JobExtra, JobSpec
+from headrace.model.job import NAMESPACE, JobError, JobExtra, JobSpec
 from headrace.model.queue import QueueSettings
 
 
@@ -34,6 +34,7 @@ class QueueRow(Row, tag=2):
     """None: nobody has configured it."""
     totals: tuple[int, ...]
     """Jobs ever: enqueued, succeeded, failed attempts, dead, cancelled."""
+    namespace: str = NAMESPACE
 
 
 class SessionRow(Row, tag=3):
@@ -48,6 +49,7 @@ class SessionRow(Row, tag=3):
     strict: bool
     lease_ms: int
     opened_at_ms: int
+    namespace: str = NAMESPACE
 
 
 class JobRow(Row, tag=4):
