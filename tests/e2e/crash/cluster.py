@@ -1,0 +1,157 @@
+"""Real processes that a test starts, kills and starts again."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from tests.e2e.crash.member import Part
+
+ROOT = Path(__file__).resolve().parents[3]
+START_S = 30
+CLI = "import sys; from headrace.cli.main import main; sys.exit(main())"
+
+
+class Child:
+    """A process whose standard output says `ready`, and whose errors go to a file."""
+
+    def __init__(self, arguments: list[str], errors: Path, **environ: str) -> None:
+        self.errors = errors
+        with errors.open("ab") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=file,
+                cwd=ROOT,
+                env={**os.environ, **environ},
+            )
+        self.lines: list[str] = []
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_ready(self) -> Child:
+        """It said `ready`. Fails when it ends before, or takes too long."""
+        assert self.process.stdout is not None
+        stream, deadline_s, text = self.process.stdout, time.monotonic() + START_S, b""
+        while b"ready\n" not in text:
+            left_s = deadline_s - time.monotonic()
+            assert left_s > 0, f"not ready in time: {self.last_words()}"
+            if select.select([stream], [], [], left_s)[0]:
+                some = os.read(stream.fileno(), 65536)
+                assert some, f"ended with {self.process.wait()}: {self.last_words()}"
+                text += some
+        self.lines = text.decode().splitlines()
+        return self
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """Its exit code after SIGTERM."""
+        return self._end(signal.SIGTERM)
+
+    def exit_code(self, timeout_s: float = START_S) -> int:
+        """It has ended by itself."""
+        return self.process.wait(timeout_s)
+
+    def last_words(self) -> str:
+        return self.errors.read_text(errors="replace")[-4_000:]
+
+    def _end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(START_S)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+
+
+class Server:
+    """`headrace serve` on a directory, at a port that stays the same over restarts."""
+
+    def __init__(self, directory: Path, logs: Path, **environ: str) -> None:
+        self.directory = directory
+        self._errors = logs / "server.log"
+        self._environ = environ
+        self._listen = "127.0.0.1:0"
+        self._child: Child | None = None
+
+    @property
+    def url(self) -> str:
+        return f"headrace://{self._listen}"
+
+    @property
+    def child(self) -> Child:
+        assert self._child is not None
+        return self._child
+
+    def start(self) -> Child:
+        """It takes calls."""
+        child = self.begin().wait_ready()
+        [url] = [line for line in child.lines if "headrace://" in line]
+        self._listen = url.split("headrace://")[1]
+        return child
+
+    def begin(self) -> Child:
+        """It is starting."""
+        arguments = ["-c", CLI, "serve", str(self.directory), "--listen", self._listen]
+        self._child = Child(arguments, self._errors, **self._environ)
+        return self._child
+
+
+class Members:
+    """The producing and working processes of a test, by name."""
+
+    def __init__(self, part: Part, logs: Path) -> None:
+        self._part = part
+        self._logs = logs
+        self._seed = part.seed
+        self.children: dict[str, Child] = {}
+
+    def begin(self, name: str, *, works: bool = False, produces: bool = False) -> Child:
+        """It is starting; every life of it has a seed of its own."""
+        self._seed += 1
+        part = msgspec.structs.replace(self._part, seed=self._seed, works=works, produces=produces)
+        arguments = ["-m", "tests.e2e.crash.member", msgspec.json.encode(part).decode()]
+        child = Child(arguments, self._logs / f"{name}.log", PYTHONPATH=f"{ROOT}/src:{ROOT}")
+        self.children[name] = child
+        return child
+
+    def kill(self, name: str) -> None:
+        self.children.pop(name).kill()
+
+    def terminate(self, name: str) -> None:
+        child = self.children.pop(name)
+        code = child.terminate()
+        assert code == 0, f"{name} ended with {code}: {child.last_words()}"
+
+    def kill_all(self) -> None:
+        for child in self.children.values():
+            child.kill()
+        self.children.clear()
+
+
+def run_cli(*arguments: str, timeout_s: float = 60, **environ: str):
+    """What `headrace ARGUMENTS` did."""
+    return subprocess.run(
+        [sys.executable, "-c", CLI, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        env={**os.environ, **environ},
+    )
