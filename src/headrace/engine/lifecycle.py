@@ -11,8 +11,11 @@ A pair that the table lacks is an error, not a default.
                                 │ nack, expire, release ──────────┘ expire
                                 ├──▶ dead          (attempts exhausted, gave up, crashed)
                                 └──▶ cancelled     (cancel was requested)
+ leased ── release, nack or expire without a delay ──▶ ready
  ready, scheduled, blocked ── cancel, start-by ──▶ cancelled
+ ready, scheduled, blocked ── reschedule ──▶ ready or scheduled
  dead, cancelled, succeeded ── revive ──▶ ready or scheduled
+ all but leased ── delete ──▶ (nothing)
 ```
 """
 
