@@ -35,7 +35,8 @@ def dump(
     with read_only(real_env(), path) as (log, info):
         first = info.first_index if from_index is None else max(1, from_index)
         last = info.last_index if to_index is None else to_index
-        for commit in log.tail(first):
+        # From the beginning: a record may lie in the middle of a commit.
+        for commit in log.tail(info.first_index):
             if commit.first_index > last:
                 return
             for index, record in records_of(commit):
