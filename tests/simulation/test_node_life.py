@@ -110,6 +110,20 @@ def test_wall_clock_a_day_behind_the_log_stops_the_start() -> None:
     run_simulated(story)
 
 
+def test_cancelled_start_leaves_nothing_open() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = World(env)
+        starting = asyncio.ensure_future(world.start())
+        await world.pause()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert world.store.holder is None
+        await world.start()
+
+    run_simulated(story)
+
+
 # --- waiting
 
 

@@ -31,7 +31,7 @@ from headrace.model.limits import (
     STEP_JOBS_MAX,
     TIMEOUT_GRACE_MS,
 )
-from headrace.runtime.sessions import Sessions
+from headrace.runtime.sessions import SessionFacts, Sessions
 from headrace.runtime.wheel import Wheel
 
 NS_PER_MS = 1_000_000
@@ -106,7 +106,7 @@ class LeaseWatch:
         known = self._sessions.get(session_id) is not None
         facts = self._sessions.open(session_id, self._engine.session_lease_ms(session_id), now_ns)
         if not known:
-            self._wheel.add(now_ns + facts.lease_ns, partial(self._look_at_session, session_id))
+            self._wheel.add(now_ns + facts.lease_ns, partial(self._look_at_session, facts))
 
     def watch_single(self, job_id: bytes, token: int, lease_ms: int) -> None:
         """The lease of a client without a session ends `lease_ms` from now; also to extend it."""
@@ -175,13 +175,13 @@ class LeaseWatch:
     def _look_later(self, deadline_ns: int, now_ns: int, look: Look) -> None:
         self._wheel.add(min(deadline_ns, now_ns + _RECHECK_NS), look)
 
-    def _look_at_session(self, session_id: bytes, now_ns: int) -> None:
-        facts = self._sessions.get(session_id)
-        if facts is None:
+    def _look_at_session(self, facts: SessionFacts, now_ns: int) -> None:
+        session_id = facts.session_id
+        if self._sessions.get(session_id) is not facts:
             return
         deadline_ns = facts.seen_ns + facts.lease_ns
         if deadline_ns > now_ns:
-            self._wheel.add(deadline_ns, partial(self._look_at_session, session_id))
+            self._wheel.add(deadline_ns, partial(self._look_at_session, facts))
         else:
             facts.expiring = True
             # Else the jobs of one step would be pushed to it again before the next.

@@ -134,8 +134,10 @@ class Node:
         commit_thread = self._env.threads.io_thread("headrace-commit", loop)
         options = self._options
 
+        led: list[Recovered] = []
+
         def call() -> Recovered:
-            return recover(
+            recovered = recover(
                 self._env,
                 self._log,
                 options.name,
@@ -143,17 +145,16 @@ class Node:
                 tune_gc=options.tune_gc,
                 report=self._report,
             )
+            led.append(recovered)
+            return recovered
 
         try:
             recovered = await call_on(commit_thread, loop, call)
-        except BaseException:
-            commit_thread.close()
-            raise
-        try:
             self._lead(recovered, commit_thread, loop)
         except BaseException:
             commit_thread.close()
-            self._log.close()
+            if led:  # else recovery has closed the log
+                self._log.close()
             raise
         return recovered
 
