@@ -37,6 +37,7 @@ class ScriptedLog(MemoryLog):
         self.errors: list[Exception | None] = []
         self.room_bytes = 1 << 40
         self.idle_count = 0
+        self.idle_error: Exception | None = None
 
     def append(self, epoch: Epoch, commit: Commit) -> int:
         error = self.errors.pop(0) if self.errors else None
@@ -49,6 +50,8 @@ class ScriptedLog(MemoryLog):
 
     def idle(self) -> None:
         self.idle_count += 1
+        if self.idle_error is not None:
+            raise self.idle_error
 
 
 class Store(Protocol):

@@ -407,6 +407,23 @@ def test_log_gets_its_moment_of_leisure_once_a_burst() -> None:
     run_simulated(story)
 
 
+@pytest.mark.parametrize(
+    ("error", "ends"), [(Lost("sync failed"), True), (OSError(28, "no space"), False)]
+)
+def test_leisure_that_fails_ends_the_term_only_when_the_log_is_lost(
+    error: Exception, ends: bool
+) -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        world.log.idle_error = error
+        await world.ask(world.enqueue())
+        await world.pause(1_000)
+        assert world.node.failed == ends
+        assert bool(world.reported("log_idle_failed")) != ends
+
+    run_simulated(story)
+
+
 def test_overdue_peer_of_nobody_is_told_nothing_after_it_is_gone() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()

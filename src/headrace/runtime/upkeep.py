@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
+from headrace.log.base import Fenced, Lost
 from headrace.model.commands import ListSessions, Maintain
 from headrace.model.limits import (
     DISK_CHECK_MS,
@@ -58,6 +59,7 @@ class Upkeep:
         self._clock = term.clock
         self._loop = loop
         self._report = term.report
+        self._failed = failed
         self._recall = Recall(term.engine, leases, sessions)
         self._barren_index = -1
         self._quiet_since_ns = 0
@@ -174,5 +176,7 @@ class Upkeep:
             self._committer.call(self._log.idle, self._leisure_used)
 
     def _leisure_used(self, result: None, error: BaseException | None) -> None:
-        if error is not None:
+        if isinstance(error, Lost | Fenced):
+            self._failed(error)
+        elif error is not None:
             self._report("log_idle_failed", error=str(error))
