@@ -236,6 +236,19 @@ def test_old_current_beside_a_newer_watermark_loses_nothing_silently() -> None:
     story.start()
 
 
+def test_old_current_beside_a_damaged_newer_segment_stops() -> None:
+    """What CURRENT does not list is not a leftover when it may hold commits."""
+    story = Story(8).start().append(3, BODY)
+    old = story.disk.peek(f"{ROOT}/meta/CURRENT")
+    while len(story.segments()) < 2:
+        story.append(1, BODY)
+    story.append(2, BODY).kill().disk.poke(f"{ROOT}/meta/CURRENT", old)
+    path = story.segments()[-1]
+    error = refused(story.flip(path, SEGMENT_HEADER_BYTES + 100), LogCorrupt)
+
+    assert error.details["path"] == path
+
+
 def test_damaged_watermark_stops_nothing() -> None:
     story = lived()
     for offset in (20, 532):

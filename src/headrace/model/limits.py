@@ -144,7 +144,7 @@ SEGMENT_BYTES_FLOOR = 4 * KIB
 WATERMARK_SYNC_MS = 1_000
 COPY_TRIES_MAX = 5
 """Beginnings of a backup that the leader's truncation overtakes."""
-READ_ONLY_TRIES_MAX = 3
+READ_ONLY_TRIES_MAX = 10
 """Looks at a directory that another process changes meanwhile, before believing damage."""
 DISK_RESERVE_BYTES = 64 * MIB
 """Below segment room and this, new jobs are refused, acks still taken."""

@@ -206,14 +206,15 @@ class FileLog:
         self._found = look(self._disk, self._layout)
 
     def _start(self, node: str, found: Found) -> Epoch:
-        writer = self._writer = WalWriter(
-            self._env,
-            self._layout,
-            found.current,
-            found.end or NO_SEGMENT,
-            segment_bytes=self._segment_bytes,
-            machine_version=self._machine_version,
-        )
+        with refusing_full_disk(self._layout):
+            writer = self._writer = WalWriter(
+                self._env,
+                self._layout,
+                found.current,
+                found.end or NO_SEGMENT,
+                segment_bytes=self._segment_bytes,
+                machine_version=self._machine_version,
+            )
         remove_leftovers(self._disk, self._layout, found)
         remove_unlisted_snapshots(self._disk, self._layout, found.current)
         epoch = self._take_epoch(node, found)
@@ -256,20 +257,20 @@ class FileLog:
                     "dropped_bytes": len(found.torn),
                 }
             )
-            writer.append(epoch, marker(writer.end.index + 1, now_ms, said), FLAG_RECOVERED)
+            writer.append(epoch, marker(writer.last_index + 1, now_ms, said), FLAG_RECOVERED)
 
     # --- writing
 
     def append(self, epoch: Epoch, commit: Commit) -> int:
         writer = self._leading(epoch)
         if commit.commit_id == self._last_commit_id:
-            return writer.end.index
-        _check_commit(commit, writer.end.index + 1)
+            return writer.last_index
+        _check_commit(commit, writer.last_index + 1)
         with self._writing():
             writer.append(epoch, commit)
         self._last_commit_id = commit.commit_id
         self._wal_bytes += commit_bytes(len(commit.body))
-        return writer.end.index
+        return writer.last_index
 
     def begin_snapshot(self, epoch: Epoch, index: int) -> FileSnapshotWriter:
         writer = self._leading(epoch)
@@ -314,14 +315,12 @@ class FileLog:
             yield
         except OSError as error:
             failed = SyncFailed(
-                f"the disk of {self._layout.root} failed while a commit was made durable: "
-                f"{error.strerror or error}.",
+                f"the disk of {self._layout.root} failed: {error.strerror or error}.",
                 hint="Check the disk (`dmesg`), then start again: recovery tells what survived.",
             )
             failed.__cause__ = error
             self._poison = Lost(
-                f"{failed.message} It cannot be known whether the commit was written.",
-                hint=failed.hint,
+                f"{failed.message} It cannot be known what was written.", hint=failed.hint
             )
             raise self._poison from failed
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from headrace.log.base import LogEnv, Probe
 from headrace.log.file.directory import NETWORK_FILESYSTEMS
 from headrace.log.file.disk_io import opened, remove_if_there, write_fully
@@ -19,7 +21,8 @@ def probe_disk(env: LogEnv, layout: Layout) -> Probe:
     except OSError as error:
         return Probe(False, f"cannot write and sync in {layout.wal}: {error.strerror}.", 0.0, 0.0)
     finally:
-        remove_if_there(env.disk, layout.probe)
+        with suppress(OSError):
+            remove_if_there(env.disk, layout.probe)
     kind = env.disk.filesystem(layout.root)
     message = ""
     if kind in NETWORK_FILESYSTEMS:

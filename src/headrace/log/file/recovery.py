@@ -166,7 +166,7 @@ class _Strays:
             newer=newer,
             header_valid=cursor is not None,
             linked=cursor is not None and _continues(cursor.header, scan),
-            holds_commits=cursor is not None and cursor.read() is not None,
+            holds_commits=cursor is not None and _holds_commits(cursor),
         )
         verdict = judge_stray(facts)
         if verdict is StrayVerdict.DELETE:
@@ -182,6 +182,11 @@ class _Strays:
             self.adopted.append(ref)
             return _scan(self._files, ref, self._from_medium)
         return scan
+
+
+def _holds_commits(cursor: SegmentCursor) -> bool:
+    """Or something that may have been one: `_scan` judges it."""
+    return cursor.read() is not None or bool(cursor.rest())
 
 
 def _continues(header: SegmentHeader, scan: _Scan | None) -> bool:

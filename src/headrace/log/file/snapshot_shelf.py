@@ -29,7 +29,7 @@ def publish_snapshot(
     first stays, so that a listed file is never written over. Raises: `Refused`.
     """
     path, listed = ref.path(layout), writer.current.snapshots
-    invariant(ref.index <= writer.end.index, "its index is durable", index=ref.index)
+    invariant(ref.index <= writer.last_index, "its index is durable", index=ref.index)
     invariant(not listed or listed[-1].index <= ref.index, "snapshots come in order")
     if listed and listed[-1].index == ref.index:
         disk.unlink(path + TEMPORARY)

@@ -97,10 +97,14 @@ class FileSnapshotWriter:
         return self._fd
 
     def _sync(self) -> None:
-        """Raises: `SyncFailed`. The snapshot is given up; the commits are not touched."""
+        """Raises: `Refused`; `SyncFailed`. Then the snapshot is given up, and nothing else."""
         fd = self._open_fd()
         try:
-            self._disk.fdatasync(fd)
+            with refusing_full_disk(self._layout):
+                self._disk.fdatasync(fd)
+        except Refused:
+            self.abort()
+            raise
         except OSError as error:
             self.abort()
             raise SyncFailed(

@@ -76,6 +76,10 @@ class WalWriter:
     def end(self) -> SegmentEnd:
         return self._end if self._active is None else self._active.end()
 
+    @property
+    def last_index(self) -> int:
+        return self._end.index if self._active is None else self._active.index
+
     def continue_from(self, end: SegmentEnd) -> None:
         """The next segment follows `end`, which is sealed."""
         invariant(end.sealed and self._active is None, "the log ends with a seal")

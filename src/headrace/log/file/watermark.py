@@ -88,14 +88,20 @@ class WatermarkWriter:
     """Keeps the file up to date for the leader."""
 
     def __init__(self, disk: Disk, layout: Layout, ids: tuple[bytes, bytes]) -> None:
+        """Has room for every later write. Raises: `OSError`, with nothing left open."""
         slots = read_slots(disk, layout, ids)
         missing = disk.stat(layout.watermark) is None
         self._disk = disk
         self._ids = ids
         self._fd = disk.open(layout.watermark, create=missing, write=True)
-        if missing:
-            disk.fsync_dir(layout.meta)
-        disk.fdatasync(self._fd)
+        try:
+            disk.preallocate(self._fd, SLOTS * SLOT_BYTES)
+            disk.fdatasync(self._fd)
+            if missing:
+                disk.fsync_dir(layout.meta)
+        except OSError:
+            self.close()
+            raise
         newest = max(range(SLOTS), key=lambda slot: slots[slot] or Watermark())
         self._slot = 1 - newest
         self.pending = False
