@@ -11,6 +11,7 @@ from headrace.model.errors import (
     BadRequest,
     DiskFull,
     Draining,
+    Internal,
     OutcomeUnknown,
     Overloaded,
     UnknownJob,
@@ -240,6 +241,22 @@ def test_unexpected_error_in_the_engine_ends_the_term(monkeypatch: pytest.Monkey
         assert isinstance(world.failures[0], ZeroDivisionError)
         await world.settle()
         assert len(world.commits) == before
+
+    run_simulated(story)
+
+
+def test_command_that_meets_a_bug_is_told_so_and_the_others_that_nobody_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        bystander = world.send(world.enqueue())
+        monkeypatch.setattr(world.engine, "run", lambda command, seed: 1 / 0)
+        with pytest.raises(Internal):
+            await world.ask(world.enqueue())
+        with pytest.raises(OutcomeUnknown):
+            await world.peer.answer(bystander)
+        assert isinstance(world.failures[0], ZeroDivisionError)
 
     run_simulated(story)
 

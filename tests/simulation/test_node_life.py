@@ -430,6 +430,21 @@ def test_stop_answers_everybody_who_waits() -> None:
     run_simulated(story)
 
 
+@pytest.mark.parametrize("commits_before", range(4))
+def test_command_of_the_last_turn_before_a_stop_is_answered(commits_before: int) -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        for _ in range(commits_before):
+            world.send(world.enqueue())
+            await world.pause(0.3)
+        stopping = asyncio.ensure_future(world.node.stop(0))
+        request = world.send(c.Flush())
+        await stopping
+        assert (await world.peer.answer(request)).index == world.store.last_index
+
+    run_simulated(story)
+
+
 def test_stop_gives_up_on_a_log_that_takes_nothing() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()

@@ -29,6 +29,7 @@ from headrace.model.errors import (
     ClientError,
     Draining,
     HeadraceError,
+    Internal,
     OutcomeUnknown,
     Unavailable,
 )
@@ -184,7 +185,8 @@ class Leader:
         except (ClientError, Unavailable) as error:
             self._handlers.refuse(peer, request_id, error)
         except Exception as bug:
-            self._releases.hold(self.engine.last_index, peer, request_id, _unknown(bug))
+            if request_id:
+                self._releases.say(peer, request_id, _internal(bug))
             self.fail(bug)
 
     def connect(self, session_id: bytes, peer: Peer) -> None:
@@ -239,6 +241,7 @@ class Leader:
             self._check_drained()
         if self._committer.in_flight:
             self._commit_thread.give_way()
+        self._check_quiet()
 
     # --- the log
 
@@ -261,8 +264,7 @@ class Leader:
 
     def _idle(self) -> None:
         self._upkeep.note_idle()
-        if self._on_quiet is not None:
-            self._on_quiet()
+        self._check_quiet()
 
     def _deliver(self, effect: Effect, index: int) -> Peer | None:
         if type(effect) is PushJobs:
@@ -299,10 +301,9 @@ class Leader:
         self._upkeep.stop()
         self._gate.stop()
         self._on_quiet = on_quiet
-        self._loop.call_soon(self._check_quiet)
 
     def _check_quiet(self) -> None:
-        if self._committer.idle and self._on_quiet is not None:
+        if self._on_quiet is not None and self._committer.idle and not self._turns.is_open:
             self._on_quiet()
 
     def _check_drained(self) -> None:
@@ -354,7 +355,14 @@ class Leader:
         }
 
 
-def _unknown(bug: BaseException | None = None) -> HeadraceError:
+def _internal(bug: Exception) -> HeadraceError:
+    return Internal(
+        f"A bug in headrace ended the server: {type(bug).__name__}: {bug}.",
+        hint="Please report it, with the lines that the server has logged.",
+    )
+
+
+def _unknown() -> HeadraceError:
     return OutcomeUnknown(
         "The server stopped before this was known to be durable.",
         hint="It may or may not have happened: repeat the call with the same ids.",
