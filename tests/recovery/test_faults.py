@@ -247,6 +247,19 @@ def test_full_disk_at_start_is_refused_and_lead_may_be_called_again() -> None:
     story.append(3, BODY).crash().start()
 
 
+def test_closed_log_is_led_again_on_a_full_disk_and_refuses_until_there_is_room() -> None:
+    """It gave its reserved room back when it closed; it needs some before it takes a commit."""
+    story = before_rotation().close()
+    taken_by_others = story.disk.free_bytes(ROOT) - 2048
+    story.disk.capacity_bytes -= taken_by_others
+    story.start()
+    with pytest.raises(Refused):
+        story.append(1, b"ack")
+    story.disk.capacity_bytes += taken_by_others
+
+    story.append(3, BODY).close().start()
+
+
 def test_full_disk_under_a_snapshot_leaves_the_log_as_it_was() -> None:
     story = before_rotation()
     story.log.idle()

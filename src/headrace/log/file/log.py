@@ -128,7 +128,7 @@ class FileLog:
             cluster_id=cluster_id,
             node_id=node_id,
             created=created,
-            clean=found.current.clean,
+            clean=found.clean,
             dropped_bytes=len(found.torn),
             first_index=self._first_index,
             last_index=self._end.index,
@@ -218,7 +218,7 @@ class FileLog:
         remove_leftovers(self._disk, self._layout, found)
         remove_unlisted_snapshots(self._disk, self._layout, found.current)
         epoch = self._take_epoch(node, found)
-        if found.tail is not None and found.current.clean:
+        if found.tail is not None and found.clean:
             writer.resume(found.segments[-1], found.tail)
         else:
             self._start_fresh(epoch, found, writer)

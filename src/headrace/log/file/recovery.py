@@ -53,6 +53,11 @@ class Found(msgspec.Struct, frozen=True):
     """Paths to move to lost+found."""
 
     @property
+    def clean(self) -> bool:
+        """The last leader closed the log; a CURRENT that misses a segment does not know."""
+        return self.current.clean and self.segments == self.current.segments
+
+    @property
     def end(self) -> SegmentEnd | None:
         return None if self.tail is None else self.tail.end()
 
@@ -96,7 +101,8 @@ def _look_at(disk: Disk, layout: Layout, current: Current, live: bool) -> Found:
     strays = _Strays(files, current, from_medium)
     scan = strays.sort(names, scan)
     segments = current.segments + tuple(strays.adopted)
-    verdict = _judge_end(layout, scan, watermark, current)
+    clean = current.clean and not strays.adopted
+    verdict = _judge_end(layout, scan, watermark, clean)
     return Found(
         current=current,
         watermark=watermark,
@@ -195,9 +201,7 @@ def _continues(header: SegmentHeader, scan: _Scan | None) -> bool:
     return scan.cursor is not None and links(header, scan.cursor.end())
 
 
-def _judge_end(
-    layout: Layout, scan: _Scan | None, watermark: Watermark, current: Current
-) -> Verdict:
+def _judge_end(layout: Layout, scan: _Scan | None, watermark: Watermark, clean: bool) -> Verdict:
     """END or CUT. Raises: `LogCorrupt`; `LogTailLost`."""
     if scan is None:
         if watermark.commit_no:
@@ -213,7 +217,7 @@ def _judge_end(
         before=None,
         last=True,
         below_watermark=cursor is not None and cursor.next_commit_no - 1 < watermark.commit_no,
-        closed_clean=current.clean,
+        closed_clean=clean,
     )
     verdict = judge_segment(facts)
     if verdict in (Verdict.END, Verdict.CUT):

@@ -80,8 +80,14 @@ class SegmentWriter:
         self.index += commit.record_count
         self.crc = crc
 
+    def reserve_seal(self) -> None:
+        """The seal has room; one that could not grow when it was resumed has none yet."""
+        if self.offset + SEAL_BYTES > self.size_bytes:
+            self._disk.preallocate(self._fd, self.offset + SEAL_BYTES)
+            self.size_bytes = self.offset + SEAL_BYTES
+
     def seal(self, epoch: Epoch, now_ms: int) -> None:
-        """Nothing follows in this segment, durably. The room for it is always kept."""
+        """Nothing follows in this segment, durably."""
         self.write(epoch, marker(self.index + 1, now_ms), FLAG_SEAL)
         self.sealed = True
 

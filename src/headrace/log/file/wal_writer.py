@@ -138,6 +138,8 @@ class WalWriter:
         listed = msgspec.structs.replace(self.current, segments=(*self.current.segments, ref))
         needed = SEGMENT_HEADER_BYTES + commit_bytes(body_bytes) + SEAL_BYTES
         with refusing_full_disk(self._layout):
+            if old is not None and not old.sealed:
+                old.reserve_seal()
             self._prepare_spare(max(self._segment_bytes, needed))
             prepare_current(self._disk, self._layout, listed)
         if old is not None and not old.sealed:
