@@ -59,6 +59,8 @@ _abandoned: list[object] = []
 class EmbeddedTarget:
     """One data directory, as an application of this process sees it."""
 
+    needs_heartbeat = True
+
     def __init__(self, env: Env, directory: str) -> None:
         self.url = directory
         self._env = env

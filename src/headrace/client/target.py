@@ -60,6 +60,10 @@ class Target(Protocol):
     def url(self) -> str:
         """As messages show it."""
 
+    @property
+    def needs_heartbeat(self) -> bool:
+        """Leases end without one; False only where nothing expires, in tests."""
+
     def make_link(self, events: LinkEvents) -> AnyLink:
         """One for the running loop, not connected yet."""
 
@@ -69,6 +73,8 @@ class Target(Protocol):
 
 class ServerTarget:
     """A server at a URL."""
+
+    needs_heartbeat = True
 
     def __init__(self, env: Env, url: str, token: str | None) -> None:
         self._env = env

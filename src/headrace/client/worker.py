@@ -98,7 +98,7 @@ class Worker:
         self._handlers = {
             kind: Handler(job_type, app.hooks) for kind, job_type in app.job_types.items()
         }
-        self._queues = options.queues or _queues_of(app.job_types.values())
+        self.queues = options.queues or _queues_of(app.job_types.values())
         self._holdings = Holdings()
         self._prefetch = Prefetch(options.concurrency, options.prefetch_max)
         self._heartbeat: HeartbeatThread | None = None
@@ -156,6 +156,16 @@ class Worker:
     def is_idle(self) -> bool:
         """Nothing runs, waits here or is unanswered."""
         return not len(self._holdings)
+
+    @property
+    def finished_count(self) -> int:
+        """Attempts that this worker has acked or nacked."""
+        return self._settler.finished_count
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What it can run, aliases included."""
+        return tuple(self._handlers)
 
     @property
     def last_exchange_age_ms(self) -> int:
@@ -257,7 +267,7 @@ class Worker:
             host.pid(),
             options.build,
             tuple(self._handlers),
-            self._queues,
+            self.queues,
             0 if self._stopping else self._prefetch.credit,
             options.strict,
             options.lease_ms,
@@ -279,6 +289,8 @@ class Worker:
             return
         self._report("worker_connected", session_id=self.session_id.hex(), url=self._app.url)
         self._opened.set()
+        if not self._app.connections.target.needs_heartbeat:
+            return
         if self._heartbeat is not None:
             self._loop.run_in_executor(None, self._heartbeat.stop)
         self._heartbeat = HeartbeatThread(
