@@ -263,6 +263,28 @@ def test_single_lease_ends_by_itself_and_can_be_extended() -> None:
     run_simulated(story)
 
 
+def test_single_leases_of_one_claim_end_together_but_for_the_extended_and_the_acked() -> None:
+    """More of them than one step of the watch takes."""
+
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        job_ids = [world.job_id() for _ in range(limits.CLAIM_JOBS_MAX)]
+        await world.ask(world.enqueue(*job_ids))
+        claimed = await world.ask(c.Claim(("q",), ("k",), limits.CLAIM_JOBS_MAX, lease_ms=10_000))
+        token = claimed.groups[0].token
+        acked, extended, *others = job_ids
+        await world.ask(c.Ack([(acked, token, None)]))
+        await world.ask(c.Extend([(extended, token)], lease_ms=20_000))
+        await world.pause(10_000 + 2 * STEP_MS)
+        assert (await world.state_of(acked)).state == State.SUCCEEDED
+        assert (await world.state_of(extended)).state == State.LEASED
+        assert {(await world.state_of(job_id)).state for job_id in others} == {State.READY}
+        await world.pause(10_000)
+        assert (await world.state_of(extended)).state == State.READY
+
+    run_simulated(story)
+
+
 def test_single_lease_can_be_shortened() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()

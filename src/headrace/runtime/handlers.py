@@ -232,10 +232,8 @@ class Handlers:
         self, command: commands.Claim, peer: Peer, request_id: int, reply: Claimed
     ) -> None:
         for group in reply.groups:
-            for job in group.jobs:
-                self._leases.watch_claimed(
-                    job.job_id, group.token, group.timeout_ms, command.lease_ms
-                )
+            job_ids = [job.job_id for job in group.jobs]
+            self._leases.watch_claimed(job_ids, group.token, group.timeout_ms, command.lease_ms)
         self.hold(peer, request_id, reply)
 
     def serve_parked(self) -> None:

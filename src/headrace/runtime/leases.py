@@ -25,6 +25,7 @@ from functools import partial
 from headrace.engine.engine import Engine
 from headrace.model.commands import CloseSession, Command, EndedLease, Expire, MarkStarted
 from headrace.model.env import Clock
+from headrace.model.ids import ID_BYTES
 from headrace.model.limits import (
     DEADLINE_RECHECK_MS,
     STARTED_LOG_AFTER_MS,
@@ -54,8 +55,8 @@ class LeaseWatch:
         self._fresh: dict[int, list[Lease]] = {}
         """Started frames not looked at yet."""
         self._fresh_no = 0
-        self._singles: dict[bytes, tuple[int, int]] = {}
-        """Job → (token, deadline) of leases that no session holds."""
+        self._extended: dict[bytes, tuple[int, int]] = {}
+        """Job → (token, deadline) of leases without a session whose end was moved."""
         self._expiring: deque[bytes] = deque()
         self._found = _Found()
 
@@ -98,7 +99,7 @@ class LeaseWatch:
     def _watch_singles(self) -> None:
         for lease in self._engine.all_leases():
             if not lease.session_id:
-                self.watch_claimed(lease.job_id, lease.token, lease.timeout_ms, lease.lease_ms)
+                self.watch_claimed([lease.job_id], lease.token, lease.timeout_ms, lease.lease_ms)
 
     def watch_session(self, session_id: bytes) -> None:
         """The session has a full lease from now on."""
@@ -108,26 +109,33 @@ class LeaseWatch:
         if not known:
             self._wheel.add(now_ns + facts.lease_ns, partial(self._look_at_session, facts))
 
-    def watch_single(self, job_id: bytes, token: int, lease_ms: int) -> None:
-        """The lease of a client without a session ends `lease_ms` from now; also to extend it."""
+    def watch_claimed(
+        self, job_ids: list[bytes], token: int, timeout_ms: int, lease_ms: int
+    ) -> None:
+        """A client without a session has these from now on, and may be running them.
+
+        One entry for all, 16 bytes a job: it stays for the whole lease, whatever becomes
+        of the jobs, and a fast client has claimed a million others by then.
+        """
         now_ns = self.now_ns()
         deadline_ns = now_ns + lease_ms * NS_PER_MS
-        known = self._singles.get(job_id)
-        self._singles[job_id] = (token, deadline_ns)
-        if known is None or known[0] != token or deadline_ns < known[1]:
-            self._look_later(deadline_ns, now_ns, partial(self._look_at_single, job_id, token))
+        look = partial(self._look_at_claimed, b"".join(job_ids), token, deadline_ns)
+        self._look_later(deadline_ns, now_ns, look)
+        if timeout_ms:
+            for job_id in job_ids:
+                self._watch_timeout(job_id, token, timeout_ms, now_ns)
 
     def extend(self, job_id: bytes, token: int, lease_ms: int) -> None:
         """The single lease ends `lease_ms` from now; nothing for any other lease."""
-        known = self._singles.get(job_id)
-        if known is not None and known[0] == token:
-            self.watch_single(job_id, token, lease_ms)
-
-    def watch_claimed(self, job_id: bytes, token: int, timeout_ms: int, lease_ms: int) -> None:
-        """A client without a session has this job from now on, and may be running it."""
-        self.watch_single(job_id, token, lease_ms)
-        if timeout_ms:
-            self._watch_timeout(job_id, token, timeout_ms, self.now_ns())
+        lease = self._engine.lease_of(job_id)
+        if lease is None or lease.token != token or lease.session_id:
+            return
+        now_ns = self.now_ns()
+        deadline_ns = now_ns + lease_ms * NS_PER_MS
+        known = self._extended.get(job_id)
+        self._extended[job_id] = (token, deadline_ns)
+        if known is None or known[0] != token or deadline_ns < known[1]:
+            self._look_later(deadline_ns, now_ns, partial(self._look_at_extended, job_id, token))
 
     def note_started(self, leases: list[Lease]) -> None:
         """Their holders run these from now on."""
@@ -199,16 +207,34 @@ class LeaseWatch:
         close = CloseSession(session_id, "expired")
         return [Expire(leases, "worker_lost"), close] if leases else [close]
 
-    def _look_at_single(self, job_id: bytes, token: int, now_ns: int) -> None:
-        known = self._singles.get(job_id)
+    def _look_at_claimed(self, ids: bytes, token: int, deadline_ns: int, now_ns: int) -> None:
+        size_bytes = self._found.left * ID_BYTES
+        now, rest = ids[:size_bytes], ids[size_bytes:]
+        if rest:
+            self._wheel.add(now_ns, partial(self._look_at_claimed, rest, token, deadline_ns))
+        self._found.left -= len(now) // ID_BYTES
+        each = (now[at : at + ID_BYTES] for at in range(0, len(now), ID_BYTES))
+        held = [job_id for job_id in each if self._engine.holds(job_id, token)]
+        if deadline_ns <= now_ns:
+            self._found.lost += [
+                EndedLease(job_id, token, True)
+                for job_id in held
+                if self._extended.get(job_id, (0, 0))[0] != token
+            ]
+        elif held:
+            look = partial(self._look_at_claimed, b"".join(held), token, deadline_ns)
+            self._look_later(deadline_ns, now_ns, look)
+
+    def _look_at_extended(self, job_id: bytes, token: int, now_ns: int) -> None:
+        known = self._extended.get(job_id)
         if known is None or known[0] != token:
             return
         if not self._engine.holds(job_id, token):
-            del self._singles[job_id]
+            del self._extended[job_id]
         elif known[1] > now_ns:
-            self._look_later(known[1], now_ns, partial(self._look_at_single, job_id, token))
+            self._look_later(known[1], now_ns, partial(self._look_at_extended, job_id, token))
         else:
-            del self._singles[job_id]
+            del self._extended[job_id]
             self._found.lost.append(EndedLease(job_id, token, True))
 
     def _look_at_started(self, fresh_no: int, since_ns: int, now_ns: int) -> None:
