@@ -107,7 +107,7 @@ def _decode_one(view: memoryview, offset: int) -> tuple[Record, int]:
         )
     try:
         return decoder.decode(view[start:end]), end
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise LogCorrupt(
             f"A record of type {number} is not well formed: {error}.",
             hint="Run `headrace verify DIR`.",

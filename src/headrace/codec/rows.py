@@ -25,7 +25,7 @@ def decode_rows(block: bytes) -> list[AnyRow]:
     """Raises: `LogCorrupt` for a block whose checksum held but whose rows do not decode."""
     try:
         return _DECODER.decode(block)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise LogCorrupt(
             f"A snapshot block is not well formed: {error}.",
             hint="Start from the snapshot before it: run `headrace verify DIR`.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -179,3 +180,24 @@ def test_record_that_the_table_does_not_grant_stops_the_engine() -> None:
 
     with pytest.raises(InvariantViolated, match="record ack met job"):
         story.engine.state.move(job, lifecycle.ACK, State.SUCCEEDED)
+
+
+WORDS = {
+    Allowed.MOVES: "moves",
+    Allowed.STAYS: "stays",
+    Refused.STALE: "`stale_lease`",
+    Refused.WRONG: "`wrong_state`",
+    Refused.IGNORED: "–",
+}
+
+
+def test_document_shows_the_table_and_the_diagram() -> None:
+    text = (Path(__file__).resolve().parents[3] / "spec/lifecycle.md").read_text(encoding="utf-8")
+    rows = [
+        f"| {verb.value} | " + " | ".join(WORDS[TABLE[state, verb]] for state in State) + " |"
+        for verb in Verb
+    ]
+
+    assert "\n".join(rows) in text
+    assert lifecycle.__doc__ is not None
+    assert lifecycle.__doc__.split("```")[1] in text
