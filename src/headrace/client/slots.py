@@ -226,6 +226,7 @@ class Slots:
                 await self._woken(slot)
         finally:
             self._slots.discard(slot)
+            self._pump_soon()
             if self._announced:
                 self._loop.call_soon(self._wake)
 
