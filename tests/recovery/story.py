@@ -11,6 +11,8 @@ from headrace.testing.sim_env import SimEnv
 
 ROOT = "/data"
 SEGMENT_BYTES = 16 * 1024
+COMMIT_MS = 3
+"""Time that passes with each commit: WATERMARK is written after some of them."""
 
 
 class Story:
@@ -87,6 +89,7 @@ class Story:
                 raise
             self.acked.append(self.pending)
             self.pending = None
+            self.env.clock.advance_ms(COMMIT_MS)
         return self
 
     def snapshot(self) -> Story:

@@ -94,6 +94,15 @@ def test_short_write_is_continued(written_bytes: int) -> None:
         story.append(3, BODY).crash().start()
 
 
+def test_idle_writes_once_and_then_nothing() -> None:
+    story = before_rotation()
+    story.log.idle()
+    story.disk.trace.clear()
+    story.log.idle()
+
+    assert story.disk.trace == []
+
+
 # --- a failed sync
 
 

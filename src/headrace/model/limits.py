@@ -141,6 +141,8 @@ SNAPSHOT_WAL_BYTES_MIN = 256 * MIB
 SNAPSHOT_AGE_MS_MAX = 3_600_000
 SEGMENT_BYTES_FLOOR = 4 * KIB
 """What a segment needs to work at all; tests use such small ones."""
+WATERMARK_WRITE_MS = 10
+"""Under load; also when the log is idle. After every commit it would cost 15 % of them."""
 WATERMARK_SYNC_MS = 1_000
 COPY_TRIES_MAX = 5
 """Beginnings of a backup that the leader's truncation overtakes."""

@@ -34,7 +34,7 @@ from headrace.log.base import (
 from headrace.log.file.current import Current, SegmentRef, SnapshotRef, write_current
 from headrace.log.file.directory import check_directory, is_new, make_directories
 from headrace.log.file.disk_io import reading
-from headrace.log.file.layout import Layout, advise_verify
+from headrace.log.file.layout import Layout, advise_copy
 from headrace.log.file.lock import DirectoryLock
 from headrace.log.file.mending import remove_leftovers, renew_tail
 from headrace.log.file.probing import probe_disk
@@ -345,13 +345,13 @@ class FileLog:
             raise NoSnapshot(
                 f"no snapshot in {self._layout.snapshots} can be used for the log, which begins "
                 f"at index {self._first_index}.",
-                hint=advise_verify(self._layout.root),
+                hint=advise_copy(self._layout.root),
             )
         if index > self._end.index:
             raise LogTailLost(
                 f"the log in {self._layout.wal} ends at index {self._end.index}, but the "
                 f"snapshot of index {index} was published after that index was durable.",
-                hint=advise_verify(self._layout.root),
+                hint=advise_copy(self._layout.root),
             )
         if self._writer is not None and damaged:
             with self._writing():
@@ -371,7 +371,7 @@ class FileLog:
             raise LogCorrupt(
                 f"the log in {self._layout.wal} has no commit that begins at index {expected}, "
                 f"though it ends at index {end_index}.",
-                hint=advise_verify(self._layout.root),
+                hint=advise_copy(self._layout.root),
             )
 
     def tail(self, from_index: int) -> Iterator[Commit]:

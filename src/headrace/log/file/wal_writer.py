@@ -42,7 +42,7 @@ from headrace.log.file.segment_reader import SegmentCursor, SegmentEnd
 from headrace.log.file.segment_writer import SegmentWriter
 from headrace.log.file.watermark import Watermark, WatermarkWriter
 from headrace.model.errors import invariant
-from headrace.model.limits import WATERMARK_SYNC_MS
+from headrace.model.limits import WATERMARK_SYNC_MS, WATERMARK_WRITE_MS
 
 NO_SEGMENT = SegmentEnd(segment_no=0, offset=0, commit_no=0, index=0, crc=0, sealed=True)
 _SALT_BYTES = 16
@@ -70,7 +70,9 @@ class WalWriter:
         self._spare_fd: int | None = None
         self._spare_bytes = 0
         self._watermark = WatermarkWriter(env.disk, layout, current.ids)
-        self._watermark_synced_ns = env.clock.mono_ns()
+        self._marked_commit_no = 0
+        self._watermark_due_ns = 0
+        self._watermark_sync_due_ns = env.clock.mono_ns() + WATERMARK_SYNC_MS * 1_000_000
 
     @property
     def end(self) -> SegmentEnd:
@@ -121,10 +123,17 @@ class WalWriter:
         if active is None or not active.fits(len(commit.body)):
             active = self.rotate(epoch, commit.now_ms, len(commit.body))
         active.write(epoch, commit, flags)
-        self._watermark.write(Watermark(active.commit_no, active.index))
+        self._note_durable(active)
+
+    def _note_durable(self, active: SegmentWriter) -> None:
+        """Not after every commit: a system call costs a turn of a busy loop's interpreter lock."""
         now_ns = self._env.clock.mono_ns()
-        if now_ns - self._watermark_synced_ns >= WATERMARK_SYNC_MS * 1_000_000:
-            self._watermark_synced_ns = now_ns
+        if now_ns < self._watermark_due_ns:
+            return
+        self._watermark_due_ns = now_ns + WATERMARK_WRITE_MS * 1_000_000
+        self._mark(Watermark(active.commit_no, active.index))
+        if now_ns >= self._watermark_sync_due_ns:
+            self._watermark_sync_due_ns = now_ns + WATERMARK_SYNC_MS * 1_000_000
             self._watermark.sync()
 
     def rotate(self, epoch: Epoch, now_ms: int, body_bytes: int = 0) -> SegmentWriter:
@@ -202,16 +211,26 @@ class WalWriter:
 
     def idle(self) -> None:
         """The watermark is durable; the next segment is reserved, if the disk has room."""
-        self._watermark.sync()
+        self._sync_watermark()
         try:
             self._prepare_spare(self._segment_bytes)
         except OSError as error:
             if not is_no_space(error):
                 raise
 
+    def _sync_watermark(self) -> None:
+        end = self.end
+        if end.commit_no != self._marked_commit_no:
+            self._mark(Watermark(end.commit_no, end.index))
+        self._watermark.sync()
+
+    def _mark(self, mark: Watermark) -> None:
+        self._watermark.write(mark)
+        self._marked_commit_no = mark.commit_no
+
     def finish(self) -> None:
         """The end is durably marked clean, and no reserved room is left over."""
-        self._watermark.sync()
+        self._sync_watermark()
         self.drop_spare()
         if self._active is not None:
             self._active.trim()
