@@ -10,7 +10,6 @@ from headrace import App
 from headrace.client.target import AnyLink, LinkEvents, Target
 from headrace.model.commands import Command, OpenSession
 from headrace.model.errors import CannotConnect
-from headrace.model.handshake import Welcome
 from tests.e2e.sdk_kit import Events, serving, working
 
 
@@ -21,15 +20,11 @@ class LosesFirstOpen:
         self._target = target
         self.lost = False
 
-    @property
-    def url(self) -> str:
-        return self._target.url
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
 
     def make_link(self, events: LinkEvents) -> AnyLink:
         return _LosingLink(self, self._target.make_link(events))
-
-    def forget_after_fork(self) -> None:
-        self._target.forget_after_fork()
 
 
 class _LosingLink:
@@ -39,9 +34,6 @@ class _LosingLink:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._link, name)
-
-    async def start(self) -> Welcome:
-        return await self._link.start()
 
     def call(self, command: Command) -> asyncio.Future[Any]:
         answer = self._link.call(command)

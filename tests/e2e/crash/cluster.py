@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,15 +24,16 @@ CLI = "import sys; from headrace.cli.main import main; sys.exit(main())"
 class Child:
     """A process whose standard output says `ready`, and whose errors go to a file."""
 
-    def __init__(self, arguments: list[str], errors: Path, **environ: str) -> None:
+    def __init__(self, command: list[str], errors: Path, **environ: str) -> None:
         self.errors = errors
         with errors.open("ab") as file:
             self.process = subprocess.Popen(
-                [sys.executable, *arguments],
+                command,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 cwd=ROOT,
                 env={**os.environ, **environ},
+                start_new_session=True,
             )
         self.lines: list[str] = []
 
@@ -52,8 +55,17 @@ class Child:
         self.lines = text.decode().splitlines()
         return self
 
+    def wait_for_event(self, event: str) -> None:
+        """Its log tells of it."""
+        deadline_s = time.monotonic() + START_S
+        while event not in self.last_words():
+            assert time.monotonic() < deadline_s, f"{event} never came: {self.last_words()}"
+            threading.Event().wait(0.01)
+
     def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+        """To it, and to what it runs in turn (strace does not pass a SIGKILL on)."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
@@ -70,11 +82,11 @@ class Child:
         return self.errors.read_text(errors="replace")[-4_000:]
 
     def _end(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
+        self.send(number)
         try:
             return self.process.wait(START_S)
         finally:
-            self.process.kill()
+            self.send(signal.SIGKILL)
             self.process.wait()
             if self.process.stdout is not None:
                 self.process.stdout.close()
@@ -84,6 +96,8 @@ class Server:
     """`headrace serve` on a directory, at a port that stays the same over restarts."""
 
     def __init__(self, directory: Path, logs: Path, **environ: str) -> None:
+        self.wrapper: list[str] = []
+        """A command that runs the server, such as strace."""
         self.directory = directory
         self._errors = logs / "server.log"
         self._environ = environ
@@ -108,8 +122,8 @@ class Server:
 
     def begin(self) -> Child:
         """It is starting."""
-        arguments = ["-c", CLI, "serve", str(self.directory), "--listen", self._listen]
-        self._child = Child(arguments, self._errors, **self._environ)
+        command = [*self.wrapper, sys.executable, "-c", CLI, "serve", str(self.directory)]
+        self._child = Child([*command, "--listen", self._listen], self._errors, **self._environ)
         return self._child
 
 
@@ -126,8 +140,9 @@ class Members:
         """It is starting; every life of it has a seed of its own."""
         self._seed += 1
         part = msgspec.structs.replace(self._part, seed=self._seed, works=works, produces=produces)
-        arguments = ["-m", "tests.e2e.crash.member", msgspec.json.encode(part).decode()]
-        child = Child(arguments, self._logs / f"{name}.log", PYTHONPATH=f"{ROOT}/src:{ROOT}")
+        told = msgspec.json.encode(part).decode()
+        command = [sys.executable, "-m", "tests.e2e.crash.member", told]
+        child = Child(command, self._logs / f"{name}.log", PYTHONPATH=f"{ROOT}/src:{ROOT}")
         self.children[name] = child
         return child
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from headrace.client.target import AnyLink, LinkEvents, Target
 from headrace.model.commands import Ack, Command, Started
-from headrace.model.handshake import Welcome
 from headrace.model.ids import id_to_text
 from tests.e2e.crash.journal import Journal
 
@@ -21,15 +20,11 @@ class WatchedTarget:
         self._target = target
         self._journal = journal
 
-    @property
-    def url(self) -> str:
-        return self._target.url
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
 
     def make_link(self, events: LinkEvents) -> AnyLink:
         return _WatchedLink(self._target.make_link(events), self._journal)
-
-    def forget_after_fork(self) -> None:
-        self._target.forget_after_fork()
 
 
 class _WatchedLink:
@@ -37,22 +32,8 @@ class _WatchedLink:
         self._link = link
         self._journal = journal
 
-    @property
-    def connected(self) -> bool:
-        return self._link.connected
-
-    @property
-    def last_exchange_age_ms(self) -> int:
-        return self._link.last_exchange_age_ms
-
-    async def start(self) -> Welcome:
-        return await self._link.start()
-
-    def set_session(self, session_id: bytes | None, mode: int) -> None:
-        self._link.set_session(session_id, mode)
-
-    async def close(self) -> None:
-        await self._link.close()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
 
     def call(self, command: Command) -> asyncio.Future[Any]:
         answer = self._link.call(command)
