@@ -187,30 +187,33 @@ def release(turn: Turn, command: Release, seed: int) -> Settled:
     """Jobs whose lease is live wait again, uncharged; one asked to stop is cancelled."""
     check_range("jobs of a release", len(command.jobs), 0, limits.JOBS_PER_CALL_MAX)
     problems: list[Problem] = []
+    released: dict[bytes, JobReleased] = {}
     for position, given_back in enumerate(command.jobs):
         job = turn.held(given_back.job_id, given_back.token)
         try:
-            if job is None:
+            if job is None or job.job_id in released:
                 raise _gone(turn, given_back.job_id, given_back.token)
             check_delay(given_back.delay_ms)
-            release_one(turn, job, given_back)
+            if job.flags & FLAG_CANCEL_REQUESTED:
+                confirm_cancel(turn, job)
+            else:
+                released[job.job_id] = _released(turn, job, given_back)
         except ClientError as error:
             _add_problem(problems, position, error)
+    if released:
+        turn.emit(JobsReleased(list(released.values())))
     return Settled(problems=problems or None)
 
 
-def release_one(turn: Turn, job: Job, given_back: Return) -> None:
+def _released(turn: Turn, job: Job, given_back: Return) -> JobReleased:
     """Raises: `LimitReached` for a job that has snoozed too often."""
-    if job.flags & FLAG_CANCEL_REQUESTED:
-        confirm_cancel(turn, job)
-        return
     if given_back.started and cold_of(job).snooze_count >= limits.SNOOZES_MAX:
         raise LimitReached(
             f"Job {id_to_text(job.job_id)} has snoozed {limits.SNOOZES_MAX} times.",
             hint="Nack it, so that somebody sees that it never gets done.",
         )
     run_at_ms = turn.now_ms + given_back.delay_ms if given_back.delay_ms else 0
-    turn.emit(JobsReleased([JobReleased(job.job_id, job.token, run_at_ms, given_back.started)]))
+    return JobReleased(job.job_id, job.token, run_at_ms, given_back.started)
 
 
 def confirm_cancel(turn: Turn, job: Job) -> None:
