@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from headrace.codec.rows import decode_rows
 from headrace.engine.engine import Engine
-from headrace.log.base import Refused
+from headrace.log.base import Lost, Refused
 from headrace.log.memory import MemoryLog, MemorySnapshotWriter
 from headrace.model import commands as c
 from headrace.model import limits
+from headrace.model.errors import OutcomeUnknown
 from headrace.model.rows import EndedRow, RememberedRow
 from headrace.runtime.snapshots import weight_of
 from headrace.testing.sim_loop import SimNodeEnv, run_simulated
@@ -198,6 +200,24 @@ def test_stop_does_not_wait_for_a_snapshot() -> None:
         assert env.loop.time() - before_s < 1
         assert not world.store.snapshots
         assert world.store.closed_clean
+
+    run_simulated(story)
+
+
+def test_failure_in_the_middle_of_a_snapshot_ends_cleanly() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        raised: list[dict[str, Any]] = []
+        env.loop.set_exception_handler(lambda loop, context: raised.append(context))
+        world = await World(env, snapshot_wal_bytes=5_000_000).start()
+        await _filled(world)
+        await world.pause(2)
+        world.log.errors = [Lost("cannot be known")]
+        with pytest.raises(OutcomeUnknown):
+            await world.ask(world.enqueue())
+        await world.node.stop(0)
+        await world.pause(1_000)
+        assert raised == []
+        assert not world.store.snapshots
 
     run_simulated(story)
 

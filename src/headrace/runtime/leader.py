@@ -320,6 +320,7 @@ class Leader:
         self._turns.close()
         self._upkeep.stop()
         self._gate.stop()
+        self._snapshots.stop()
         self._committer.close()
         for wait in list(self._waits.take_all()):
             self._releases.say(wait.peer, wait.request_id, _stopping())

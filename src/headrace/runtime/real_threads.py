@@ -7,7 +7,9 @@ by several switch intervals, although the disk needs 0.2 ms. Two rules cure it:
 - `submit` waits until the thread has *taken* the call: the loop blocks on a lock, so the
   thread runs at once and gives the interpreter back when it enters the system call;
 - `give_way`, called at the end of each turn, blocks for at most `GIVE_WAY_US`: a thread
-  that came back from its system call gets the interpreter within one turn.
+  that came back from its system call gets the interpreter within one turn. Not in the
+  turn that began the call: the disk cannot be done, and the loop would come back just in
+  time to take the interpreter from the thread between its two system calls.
 
 Argument for "done exactly once": the thread releases `_ended` once per call, and whoever
 acquires it (the scheduled callback, `give_way` or `close`, all on the loop's thread)
@@ -57,6 +59,8 @@ class RealIoThread:
         # Invariant: set by the thread before it releases `_ended`, read after acquiring it.
         self._outcome: tuple[object, BaseException | None] = (None, None)
         self._closed = False
+        self._just_begun = False
+        """By the turn under way, not by the delivery of the call before."""
         self._offered = _locked()
         self._taken = _locked()
         self._ended = _locked()
@@ -70,9 +74,12 @@ class RealIoThread:
         invariant(self._done is None, "an I/O thread has one call at a time")
         self._done = done
         self._offer(call)
+        self._just_begun = True
 
     def give_way(self) -> None:
-        if self._done is not None and self._ended.acquire(timeout=GIVE_WAY_US / 1e6):
+        if self._just_begun:
+            self._just_begun = False
+        elif self._done is not None and self._ended.acquire(timeout=GIVE_WAY_US / 1e6):
             self._deliver()
 
     def close(self) -> None:
@@ -119,6 +126,7 @@ class RealIoThread:
         (result, error), self._outcome = self._outcome, (None, None)
         assert done is not None
         done(result, error)
+        self._just_begun = False
 
 
 def _locked() -> threading.Lock:
