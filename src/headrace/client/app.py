@@ -100,10 +100,6 @@ class App:
     def url(self) -> str:
         return self.connections.target.url
 
-    def connect_to(self, url: str, token: str | None = None) -> None:
-        """Jobs go to `url` from here on, whatever was named before; before any call."""
-        self.connections.target = target_of(self.env, url, token)
-
     # --- registering
 
     def job(

@@ -29,8 +29,6 @@ class FileStat(msgspec.Struct, frozen=True):
     """Permission bits only, e.g. `0o600`."""
     owner_uid: int
     is_dir: bool
-    changed_ns: int = 0
-    """When its content last changed, Unix time."""
 
 
 class Disk(Protocol):

@@ -228,9 +228,6 @@ DRAIN_MS_DEFAULT = 30_000
 KILL_AFTER_MS = 5_000
 TAKEOVER_MS = 1_000
 OWNER_UNRESPONSIVE_MS = 5_000
-RELOAD_POLL_MS = 500
-WATCHED_FILES_MAX = 5_000
-"""Sources that `worker --reload` looks at."""
 HAND_OVER_PAUSE_MS = 5_000
 """An embedded owner that was asked for its directory does not take it again before."""
 SUCCESSION_PAUSE_MS = 200

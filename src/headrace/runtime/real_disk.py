@@ -83,7 +83,6 @@ class RealDisk:
             mode=stat.S_IMODE(found.st_mode),
             owner_uid=found.st_uid,
             is_dir=stat.S_ISDIR(found.st_mode),
-            changed_ns=found.st_mtime_ns,
         )
 
     def rename(self, source: str, target: str) -> None:
