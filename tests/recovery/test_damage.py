@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from headrace.log.base import Commit
+from headrace.log.file.current import read_current, write_current
+from headrace.log.file.layout import Layout
 from headrace.log.file.segment_format import SEGMENT_HEADER_BYTES
 from headrace.model.errors import (
     CurrentDamaged,
@@ -162,6 +165,26 @@ def test_segment_under_the_name_of_another_is_a_gap() -> None:
     story = lived()
     first, second, *_ = story.segments()
     story.disk.poke(second, story.disk.peek(first))
+
+    assert "not the segment that its name says" in str(refused(story, LogGap))
+
+
+def test_newest_segment_replaced_by_an_older_one_is_a_gap() -> None:
+    story = lived()
+    story.disk.remove(f"{ROOT}/meta/WATERMARK")
+    story.disk.poke(story.segments()[-1], story.disk.peek(story.segments()[-2]))
+
+    assert "not the segment that its name says" in str(refused(story, LogGap))
+
+
+def test_segment_between_two_others_cannot_be_left_out() -> None:
+    """Even when CURRENT says so."""
+    story = lived()
+    current = read_current(story.disk, Layout(ROOT))
+    first, second, *others = current.segments
+    story.disk.remove(second.path(Layout(ROOT)))
+    shorter = msgspec.structs.replace(current, segments=(first, *others))
+    write_current(story.disk, Layout(ROOT), shorter)
 
     assert "does not continue" in str(refused(story, LogGap))
 

@@ -166,6 +166,15 @@ def test_read_only_open_changes_nothing() -> None:
     assert not changing & {method for method, _ in story.disk.trace}
 
 
+@pytest.mark.parametrize("text", [b"", b"pid=?\nhost", b"\xff\xfe\0"])
+def test_second_open_is_locked_whatever_the_lock_says(text: bytes) -> None:
+    story = Story(1).start()
+    story.disk.poke(f"{ROOT}/LOCK", text)
+
+    with pytest.raises(Locked, match="in use by another process"):
+        story.new_log().open()
+
+
 def test_lock_is_free_after_a_refused_open() -> None:
     story = Story(1).start().append(5).close()
     path = f"{ROOT}/meta/CURRENT"

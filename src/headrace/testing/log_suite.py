@@ -12,6 +12,7 @@ log cannot do is said by its `Capabilities`; no test asks which log it is.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from itertools import islice
 from typing import Protocol
@@ -257,6 +258,27 @@ class LogSuite:
             again = reopened(site)
             assert again.snapshots() == []
             assert recovered(again) == commits
+
+    def test_snapshot_is_written_on_another_thread_beside_appends(
+        self, site: LogSite, log: Log
+    ) -> None:
+        epoch = log.lead("a")
+        commits = append_some(log, epoch, 5)
+        writer = log.begin_snapshot(epoch, 5)
+        blocks = [bytes([number]) * 50_000 for number in range(1, 100)]
+        thread = threading.Thread(target=lambda: [writer.write(block) for block in blocks])
+        thread.start()
+        for index in range(6, 60):
+            commits.append(commit(index, index))
+            log.append(epoch, commits[-1])
+        thread.join()
+        writer.publish()
+        log.close()
+        snapshot, after = reopened(site).recover()
+
+        assert snapshot is not None
+        assert list(snapshot.blocks()) == blocks
+        assert list(after) == commits[5:]
 
     def test_snapshot_of_a_lost_epoch_is_fenced(self, log: Log) -> None:
         epoch = log.lead("a")

@@ -213,6 +213,7 @@ def _judge_end(layout: Layout, scan: _Scan | None, watermark: Watermark, clean: 
         return Verdict.END
     cursor = scan.cursor
     facts = facts_at(
+        scan.ref,
         cursor,
         before=None,
         last=True,
@@ -226,6 +227,7 @@ def _judge_end(layout: Layout, scan: _Scan | None, watermark: Watermark, clean: 
 
 
 def facts_at(
+    ref: SegmentRef,
     cursor: SegmentCursor | None,
     *,
     before: SegmentEnd | None,
@@ -234,6 +236,7 @@ def facts_at(
     closed_clean: bool = False,
     present: bool = True,
 ) -> SegmentFacts:
+    """About the segment that is to be `ref`, read to the end of its valid commits."""
     if cursor is None:
         return SegmentFacts(
             present, False, False, False, False, last, False, below_watermark, closed_clean, False
@@ -241,7 +244,7 @@ def facts_at(
     return SegmentFacts(
         present=present,
         header_valid=True,
-        linked=before is None or links(cursor.header, before),
+        linked=_is_next(ref, cursor, before),
         misplaced=cursor.misplaced is not None,
         sealed=cursor.sealed,
         last=last,
@@ -250,6 +253,13 @@ def facts_at(
         closed_clean=closed_clean,
         rest_empty=not cursor.rest(),
     )
+
+
+def _is_next(ref: SegmentRef, cursor: SegmentCursor, before: SegmentEnd | None) -> bool:
+    """It is the segment that its name says, and continues the one before it."""
+    header = cursor.header
+    named = (header.segment_no, header.first_index) == (ref.segment_no, ref.first_index)
+    return named and (before is None or links(header, before))
 
 
 def _last_commit_id(
@@ -282,7 +292,7 @@ def read_commits(
     before: SegmentEnd | None = None
     for ref in segments[needed_from(segments, from_index) :]:
         cursor, present = open_cursor(files, ref)
-        if cursor is not None and (before is None or links(cursor.header, before)):
+        if cursor is not None and _is_next(ref, cursor, before):
             for stored in cursor:
                 if stored.commit_no > end_commit_no:
                     return
@@ -291,7 +301,7 @@ def read_commits(
             if cursor.next_commit_no > end_commit_no:
                 return
         verdict = judge_segment(
-            facts_at(cursor, before=before, last=ref is segments[-1], present=present)
+            facts_at(ref, cursor, before=before, last=ref is segments[-1], present=present)
         )
         if verdict is not Verdict.NEXT:
             stop = Verdict.BAD_COMMIT if verdict in (Verdict.END, Verdict.CUT) else verdict

@@ -30,7 +30,7 @@ class SegmentFacts(msgspec.Struct, frozen=True):
     """The file is there."""
     header_valid: bool
     linked: bool
-    """It continues the segment before it; true for the first one read."""
+    """It is what its name says, and continues the segment before it, if one was read."""
     misplaced: bool
     """A valid commit stands where another one belongs."""
     sealed: bool

@@ -12,6 +12,7 @@ from headrace.log.file.layout import (
     advise_verify,
     base_name,
     root_of,
+    segment_name,
 )
 from headrace.log.file.recovery_table import Verdict
 from headrace.log.file.segment_reader import SegmentCursor, SegmentEnd
@@ -54,6 +55,14 @@ def stop_for(
 
 def _unlinked(path: str, cursor: SegmentCursor, before: SegmentEnd | None) -> StopError:
     header = cursor.header
+    if segment_name(header.first_index, header.segment_no) != base_name(path):
+        return LogGap(
+            f"{path} is not the segment that its name says: its header is that of segment "
+            f"{header.segment_no}, from index {header.first_index}.",
+            hint=advise_copy(root_of(path)),
+            path=path,
+            offset=0,
+        )
     found = "no segment"
     if before is not None:
         found = (

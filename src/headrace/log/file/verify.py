@@ -126,7 +126,9 @@ class _Verification:
             for stored in cursor or ():
                 self._commit_count += not stored.is_marker
                 self._record_count += stored.commit.record_count
-            verdict = judge_segment(facts_at(cursor, before=before, last=last, present=present))
+            verdict = judge_segment(
+                facts_at(ref, cursor, before=before, last=last, present=present)
+            )
             fine = verdict in (Verdict.NEXT, Verdict.END, Verdict.CUT)
             judged = last and found is not None and verdict is not Verdict.UNLINKED
             if not fine and not judged:
