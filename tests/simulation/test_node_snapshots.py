@@ -211,6 +211,7 @@ def test_failure_in_the_middle_of_a_snapshot_ends_cleanly() -> None:
         world = await World(env, snapshot_wal_bytes=5_000_000).start()
         await _filled(world)
         await world.pause(2)
+        env.threads.by_name["headrace-snapshot"].hold()
         world.log.errors = [Lost("cannot be known")]
         with pytest.raises(OutcomeUnknown):
             await world.ask(world.enqueue())

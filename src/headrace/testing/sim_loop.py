@@ -89,6 +89,7 @@ class SimThread:
         self._draw = draw
         self._call: tuple[Callable[[], Any], Callable[..., None]] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self.held = False
         self.call_count = 0
         self.latency_s = _LATENCY_S
@@ -101,6 +102,7 @@ class SimThread:
     def submit(
         self, call: Callable[[], T], done: Callable[[T | None, BaseException | None], None]
     ) -> None:
+        invariant(not self._closed, "a closed I/O thread gets no call")
         invariant(self._call is None, "an I/O thread has one call at a time")
         self._call = (call, done)
         self.call_count += 1
@@ -125,6 +127,7 @@ class SimThread:
     def give_way(self) -> None: ...
 
     def close(self) -> None:
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         if self._call is not None:
