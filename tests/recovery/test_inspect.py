@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.log.file.current import read_current
 from headrace.log.file.inspect import (
     Severity,
     rebuild_current,
@@ -11,7 +12,9 @@ from headrace.log.file.inspect import (
     truncate_at,
     verify,
 )
-from headrace.log.file.segment_format import SEGMENT_HEADER_BYTES
+from headrace.log.file.layout import Layout
+from headrace.log.file.segment_format import SEGMENT_HEADER_BYTES, encode_commit
+from headrace.log.file.segment_reader import SegmentFiles
 from headrace.model.errors import (
     BadRequest,
     CurrentDamaged,
@@ -117,15 +120,53 @@ def test_verify_of_a_whole_log_counts_and_finds_nothing() -> None:
 
 
 def test_verify_names_every_damage_of_one_directory() -> None:
-    story = lived().snapshot().kill()
+    story = lived().kill()
     first, second, *_, last = story.segments()
-    snapshot = story.snapshot_files()[0]
-    for path, offset in ((first, 600), (second, 3600), (last, 700), (snapshot, 600)):
+    for path, offset in ((first, 600), (second, 3600), (last, 700)):
         story.flip(path, offset)
 
     found = errors_of(story)
-    assert [path for _, path, _ in found] == [first, second, last, snapshot]
-    assert {code for code, _, _ in found} == {"E-WAL-CORRUPT", "E-SNAP-NONE"}
+    assert [path for _, path, _ in found] == [first, second, last]
+    assert {code for code, _, _ in found} == {"E-WAL-CORRUPT"}
+
+
+def test_damaged_snapshot_is_an_error_only_when_nothing_else_leads_to_the_state() -> None:
+    story = lived().snapshot().append(10, BODY).snapshot().append(1)
+    older, newer = story.snapshot_files()
+    story.flip(newer, 600)
+    assert severities(story, newer) == [Severity.WARNING]
+
+    story.flip(older, 600)
+    assert severities(story, older) == [Severity.WARNING], "the log begins at index 1"
+    story.flip(older, 600).flip(newer, 600).truncate()
+    story.flip(older, 600).flip(newer, 600)
+    assert severities(story, older) == severities(story, newer) == [Severity.ERROR]
+
+
+def severities(story: Story, path: str) -> list[Severity]:
+    return [finding.severity for finding in verify(story.env, ROOT) if finding.path == path]
+
+
+def test_verify_of_a_commit_of_the_future_is_a_finding() -> None:
+    story = lived()
+    cursor = SegmentFiles(story.disk, Layout(ROOT), read_current(story.disk, Layout(ROOT)).ids)
+    path = story.segments()[0]
+    header = cursor.header(path)
+    assert header is not None
+    buffers, _ = encode_commit(
+        story.acked[0],
+        seed=header.seed,
+        commit_no=1,
+        prev_crc=0,
+        epoch=story.epoch,
+        flags=64,
+    )
+    content = story.disk.peek(path)
+    changed = b"".join(buffers)
+    end = SEGMENT_HEADER_BYTES + len(changed)
+    story.disk.poke(path, content[:SEGMENT_HEADER_BYTES] + changed + content[end:])
+
+    assert ("E-FORMAT-NEWER", path, 0) in errors_of(story)
 
 
 def test_verify_warns_of_a_lost_watermark() -> None:

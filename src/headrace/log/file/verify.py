@@ -17,7 +17,7 @@ from headrace.log.file.layout import Layout
 from headrace.log.file.lock import in_use, read_holder
 from headrace.log.file.recovery import Found, facts_at, look_again, open_cursor
 from headrace.log.file.recovery_table import Verdict, judge_segment
-from headrace.log.file.segment_reader import SegmentEnd, SegmentFiles
+from headrace.log.file.segment_reader import SegmentCursor, SegmentEnd, SegmentFiles
 from headrace.log.file.snapshot_file import check_snapshot
 from headrace.log.file.stops import stop_for
 from headrace.log.file.watermark import read_slots
@@ -113,28 +113,28 @@ class _Verification:
         segments = found.segments if found else self._current.segments
         before: SegmentEnd | None = None
         for ref in segments:
-            last = ref is segments[-1]
-            path = ref.path(self._layout)
+            path, last = ref.path(self._layout), ref is segments[-1]
             try:
                 cursor, present = open_cursor(self._files, ref)
+                self._count(cursor)
             except StopError as error:
                 yield _finding(error, path)
                 before = None
                 continue
             if not present and self._was_truncated(ref.segment_no):
                 continue
-            for stored in cursor or ():
-                self._commit_count += not stored.is_marker
-                self._record_count += stored.commit.record_count
-            verdict = judge_segment(
-                facts_at(ref, cursor, before=before, last=last, present=present)
-            )
+            facts = facts_at(ref, cursor, before=before, last=last, present=present)
+            verdict = judge_segment(facts)
             fine = verdict in (Verdict.NEXT, Verdict.END, Verdict.CUT)
             judged = last and found is not None and verdict is not Verdict.UNLINKED
             if not fine and not judged:
                 yield _finding(stop_for(verdict, path, cursor=cursor, before=before), path)
-            end = cursor.end() if cursor else None
-            before = end if end and end.sealed else None
+            before = cursor.end() if cursor and cursor.sealed else None
+
+    def _count(self, cursor: SegmentCursor | None) -> None:
+        for stored in cursor or ():
+            self._commit_count += not stored.is_marker
+            self._record_count += stored.commit.record_count
 
     def _was_truncated(self, segment_no: int) -> bool:
         """By a leader that works on this directory while we look."""
@@ -142,8 +142,9 @@ class _Verification:
         return segment_no not in {ref.segment_no for ref in listed}
 
     def _snapshots(self) -> Iterator[Finding]:
-        refs = self._current.snapshots
-        for ref in reversed(refs):
+        """A damaged one is an error only when nothing else leads to the state."""
+        damaged = []
+        for ref in self._current.snapshots:
             path = ref.path(self._layout)
             try:
                 problem = check_snapshot(self._disk, path, ref, self._current.ids)
@@ -152,8 +153,12 @@ class _Verification:
                 continue
             if problem is None:
                 self._snapshots_good += 1
-                continue
-            severity = Severity.WARNING if self._snapshots_good else Severity.ERROR
+            else:
+                damaged.append((path, problem))
+        segments = self._current.segments
+        covered = self._snapshots_good or not segments or segments[0].first_index == 1
+        severity = Severity.WARNING if covered else Severity.ERROR
+        for path, problem in damaged:
             yield Finding(severity, "E-SNAP-NONE", path, problem.offset, problem.message)
 
     def _leftovers(self, found: Found) -> Iterator[Finding]:
