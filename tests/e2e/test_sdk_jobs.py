@@ -20,8 +20,18 @@ from headrace import (
     Retry,
     RetryLater,
     State,
+    Worker,
 )
-from headrace.model.errors import BatchTooLarge, KeyConflict
+from headrace.model.errors import (
+    BadRequest,
+    BatchTooLarge,
+    KeyConflict,
+    PayloadTooLarge,
+    Unauthenticated,
+)
+from headrace.model.settings import ServerSettings, Settings
+from headrace.runtime.env import real_env
+from headrace.server.compose import serve
 from tests.e2e.sdk_kit import Events, serving, until, working
 
 FAST = Retry(attempts=3, base="10ms", jitter=False)
@@ -431,3 +441,90 @@ async def test_second_stop_ends_at_once_and_gives_running_jobs_back_uncharged(ap
 
     view = await job.view()
     assert (State(view.state), view.attempt) == (State.READY, 0)
+
+
+async def test_jobs_held_behind_a_slow_one_go_to_an_idle_worker(app: App) -> None:
+    release, blocked = asyncio.Event(), asyncio.Event()
+
+    @app.job()
+    async def quick(number: int) -> int:
+        return number
+
+    @app.job()
+    async def slow() -> None:
+        blocked.set()
+        await release.wait()
+
+    async with working(app, concurrency=1) as busy:
+        for job in await app.enqueue_many(quick.job(number) for number in range(3_000)):
+            await job.result("20s")
+        assert busy._prefetch.credit > 4  # its speed made it ask for more than it runs
+        await app.enqueue_many([slow.job(), *(quick.job(number) for number in range(3))])
+        await blocked.wait()
+
+        async with working(app, concurrency=1):
+            async with asyncio.timeout(10):
+                client = await app.client()
+                while (queue := await client.get_queue("default")).leased > 1 or queue.ready:
+                    await asyncio.sleep(0.02)
+        release.set()
+
+
+async def test_worker_ends_with_the_reason_when_trying_again_is_pointless(
+    app: App, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    (tmp_path / "token").chmod(0o600)
+    guard = ServerSettings(
+        listen=("127.0.0.1:0",), unix_socket=False, token_file=str(tmp_path / "token")
+    )
+    server = await serve(real_env(), str(tmp_path / "guarded"), Settings(server=guard))
+    guarded = App(server.urls[0], token="wrong")
+
+    @guarded.job()
+    async def noop() -> None: ...
+
+    try:
+        with pytest.raises(Unauthenticated):
+            await Worker(guarded, report=Events()).run()
+        async with App(server.urls[0], token="secret") as known:
+            assert await (await known.client()).list_queues() == []
+    finally:
+        await server.stop(0)
+
+
+async def test_application_without_jobs_has_nothing_to_run(app: App) -> None:
+    with pytest.raises(BadRequest, match="no jobs"):
+        await Worker(app).run()
+
+
+async def test_payload_over_its_limit_is_refused_before_it_is_sent(app: App) -> None:
+    @app.job()
+    async def big(text: str) -> None: ...
+
+    with pytest.raises(PayloadTooLarge, match="'big'"):
+        await big.enqueue("x" * (4 << 20))
+    with pytest.raises(PayloadTooLarge):
+        await big.enqueue("x" * (2 << 20))  # over the limit of the queue
+    assert (await big.enqueue("x" * 100_000)).created
+
+
+async def test_result_over_its_limit_makes_the_job_dead_and_says_so(app: App) -> None:
+    @app.job(retry=FAST)
+    async def chatty() -> str:
+        return "x" * (1 << 20)
+
+    async with working(app):
+        with pytest.raises(JobFailed, match="reference"):
+            await (await chatty.enqueue()).result("10s")
+
+
+async def test_wait_for_a_result_ends_in_time_and_leaves_the_job_alone(app: App) -> None:
+    @app.job()
+    async def never() -> None: ...
+
+    job = await never.enqueue()
+    with pytest.raises(TimeoutError, match="its state is ready"):
+        await job.result(timeout="50ms")
+
+    assert await job.state() is State.READY
