@@ -254,7 +254,7 @@ class Leader:
         self._budget.note_commit(total_s * 1000)
         self._upkeep.note_durable(commit.flight_ns, commit.room_bytes)
         self._releases.release(commit.last_index)
-        if self._dispatch_held:
+        if self._dispatch_held or self._snapshots.is_due():
             self._turns.open()
 
     def _refused(self, error: Refused) -> None:
