@@ -7,19 +7,48 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 
+import pytest
+
+from headrace.log.file.layout import Layout
 from headrace.log.file.watermark import read_watermark
 from headrace.model.errors import StopError
 from headrace.testing.sim_disk import SECTOR_BYTES, Fault, SimCrash
 from tests.recovery.story import ROOT, Story
 
 CASES = int(os.environ.get("HEADRACE_FUZZ_CASES", "2000"))
+LONG_SEEDS = range(1_000_000, 1_010_000)
 CALLS_OF_A_STEP_MAX = 40
+
+pytestmark = pytest.mark.timeout(3600)
 
 
 def test_crash_at_any_call_loses_no_promise_and_stops_no_start() -> None:
     """Appends, rotations, snapshots, truncation, starts and closes, cut anywhere; twice."""
-    for seed in range(CASES // 2):
+    check_crashes(range(CASES // 2))
+
+
+def test_damage_is_repaired_or_reported_never_silent() -> None:
+    """Bits, sectors, ends and whole files of the log; at most un-watermarked commits go."""
+    outcomes = check_damage(range(CASES // 2))
+
+    assert outcomes["stopped"] > CASES // 10
+    assert outcomes["whole"] > CASES // 100
+
+
+@pytest.mark.long
+def test_crash_at_any_call_loses_no_promise_over_many_lives() -> None:
+    check_crashes(LONG_SEEDS)
+
+
+@pytest.mark.long
+def test_damage_is_never_silent_over_many_lives() -> None:
+    check_damage(LONG_SEEDS)
+
+
+def check_crashes(seeds: Iterable[int]) -> None:
+    for seed in seeds:
         story = Story(seed)
         try:
             story.start()
@@ -30,6 +59,17 @@ def test_crash_at_any_call_loses_no_promise_and_stops_no_start() -> None:
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
+
+
+def check_damage(seeds: Iterable[int]) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
+    for seed in seeds:
+        try:
+            outcomes[live_and_rot(Story(seed))] += 1
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+    return outcomes
 
 
 def live_and_crash(story: Story) -> None:
@@ -65,20 +105,6 @@ def do_something(story: Story) -> None:
         story.log.idle()
     else:
         story.close().start()
-
-
-def test_damage_is_repaired_or_reported_never_silent() -> None:
-    """Bits, sectors, ends and whole files of the log; at most un-watermarked commits go."""
-    outcomes: Counter[str] = Counter()
-    for seed in range(CASES // 2):
-        story = Story(seed)
-        try:
-            outcomes[live_and_rot(story)] += 1
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
-    assert outcomes["stopped"] > CASES // 10
-    assert outcomes["whole"] > CASES // 100
 
 
 def live_and_rot(story: Story) -> str:
@@ -121,7 +147,7 @@ def watermark_of(story: Story) -> int:
     log = story.new_log()
     info = log.open(read_only=True)
     ids = info.cluster_id, info.node_id
-    return read_watermark(story.disk, log._layout, ids).index
+    return read_watermark(story.disk, Layout(ROOT), ids).index
 
 
 def damage(story: Story) -> None:
@@ -144,4 +170,3 @@ def damage(story: Story) -> None:
         other = story.rng.choice(story.segments())
         content = bytearray(story.disk.peek(other))
     story.disk.poke(path, bytes(content))
-    assert path.startswith(ROOT)
