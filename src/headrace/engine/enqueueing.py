@@ -43,6 +43,7 @@ class _Call:
         "payload_max",
         "problems",
         "random",
+        "seed",
         "spec_errors",
         "turn",
     )
@@ -50,7 +51,9 @@ class _Call:
     def __init__(self, turn: Turn, command: Enqueue, seed: int) -> None:
         self.turn = turn
         self.command = command
-        self.random = SplitMix(seed)
+        self.seed = seed
+        self.random: SplitMix | None = None
+        """Made when the first job needs a name."""
         self.accepted: dict[int, list[EnqueuedJob]] = {}
         """By position of the spec, in order of the call."""
         self.count = 0
@@ -99,8 +102,10 @@ def _check_size(command: Enqueue) -> None:
             f"The call has {count} jobs; {limits.JOBS_PER_CALL_MAX} are allowed.",
             hint="Split it.",
         )
-    size_bytes = sum(len(job.payload) for job in command.jobs)
-    if count > 1 and size_bytes > limits.CALL_BYTES_MAX:
+    if count == 1:
+        return  # its queue bounds its payload
+    size_bytes = sum([len(job.payload) for job in command.jobs])
+    if size_bytes > limits.CALL_BYTES_MAX:
         raise BatchTooLarge(
             f"The call has {size_bytes} bytes of payload; {limits.CALL_BYTES_MAX} are allowed.",
             hint="Split it.",
@@ -153,7 +158,9 @@ def _look_at(call: _Call, position: int, job: NewJob) -> None:
         call.existing.append(Existing(position, known[0], known[1]))
         return
     _check_job(call, job, spec)
-    run_at_ms = due_at_ms(call.turn.now_ms, job.run_at_ms, job.delay_ms)
+    run_at_ms = 0
+    if job.run_at_ms or job.delay_ms:
+        run_at_ms = due_at_ms(call.turn.now_ms, job.run_at_ms, job.delay_ms)
     if job.extra is not None and job.extra.key:
         holder = _take_key(call, job, spec)
         if holder is not None:
@@ -187,14 +194,14 @@ def _known(call: _Call, job: NewJob, spec: JobSpec) -> tuple[bytes, int] | None:
         _make_id(call, job, spec)
         return None
     state = call.turn.state
-    live = state.jobs.get(job_id)
+    live = state.jobs.shards[job_id[-1]].get(job_id)
     if live is not None:
         same = live.payload == job.payload and (live.spec.queue, live.spec.kind) == (
             spec.queue,
             spec.kind,
         )
         return _same_or_conflict(job_id, same, live.state)
-    packed = state.ended.get(job_id)
+    packed = state.ended.shards[job_id[-1]].get(job_id)
     if packed is not None:
         finished = unpack(packed)
         same = finished.payload == job.payload and (
@@ -223,6 +230,8 @@ def _same_or_conflict(job_id: bytes, same: bool, state: int) -> tuple[bytes, int
 
 def _make_id(call: _Call, job: NewJob, spec: JobSpec) -> None:
     """The server names the job, from the command's seed."""
+    if call.random is None:
+        call.random = SplitMix(call.seed)
     random_bytes = call.random.next_u64().to_bytes(8, "big")
     job.job_id = make_job_id(call.turn.now_ms, slot_of_queue(spec.queue), random_bytes)
     call.ids_made += 1

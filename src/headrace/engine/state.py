@@ -178,9 +178,11 @@ class EngineState:
         Raises: `InvariantViolated` when the lifecycle table does not grant it.
         """
         self._count_move(job, rule, to_state)
-        self.unplace(job)
+        if job.state != LEASED:
+            self.unplace(job)
         job.state = to_state
-        self.place(job)
+        if to_state <= READY:
+            self.place(job)
 
     def _count_move(self, job: Job, rule: Rule, to_state: int) -> None:
         if not rule.moves[job.state] or to_state not in rule.targets:
@@ -210,10 +212,12 @@ class EngineState:
 
     def job(self, job_id: bytes) -> Job:
         """The job, about to be changed. Raises: `InvariantViolated` when there is none."""
-        found = self.jobs.get(job_id)
+        jobs = self.jobs
+        found = jobs.shards[job_id[-1]].get(job_id)
         if found is None:
             raise InvariantViolated(f"record names job {id_to_text(job_id)}, which is not live")
-        self.jobs.touch(job_id)
+        if jobs.walk is not None:
+            jobs.walk.touch(job_id)
         return found
 
     def take_number(self) -> int:
@@ -404,11 +408,11 @@ class EngineState:
 
     def keep(self, queue: Queue, entry: RingEntry) -> None:
         """Into the ring; noted when the ring may exceed its retention."""
-        ring = queue.ring_of(entry.state)
+        is_dead = entry.state == DEAD
+        ring = queue.rings[is_dead]
         ring.add(entry)
         self.finished_bytes += len(entry.packed)
         settings = queue.settings
-        is_dead = ring is queue.rings[RING_DEAD]
         count_max = settings.dead_count if is_dead else settings.succeeded_count
         bytes_max = settings.dead_bytes if is_dead else settings.succeeded_bytes
         if ring.count > count_max or ring.size_bytes > bytes_max:

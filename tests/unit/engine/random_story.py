@@ -355,12 +355,16 @@ class RandomStory:
 
     def release(self) -> None:
         dice = self.dice
-        for lease in self.some_leases():
-            returns = [Return(*lease, dice.choice((0, 0, 250)), dice.random() < 0.3)]
-            live = self.story.engine.holds(*lease)
-            reply = self.run(Release(returns))
-            assert isinstance(reply, Settled)
-            assert live == (not reply.problems)
+        leases = self.some_leases()
+        live = [self.story.engine.holds(*lease) for lease in leases]
+        returns = [
+            Return(*lease, dice.choice((0, 0, 250)), dice.random() < 0.3) for lease in leases
+        ]
+        again = dice.random() < 0.1
+        reply = self.run(Release(returns * 2 if again else returns))
+        assert isinstance(reply, Settled)
+        refused = {problem.position for problem in reply.problems or ()}
+        assert [at not in refused for at in range(len(leases))] == live
 
     def expire(self) -> None:
         dice = self.dice
