@@ -118,6 +118,8 @@ DEADLINE_RECHECK_MS = 60_000
 """A job with a longer timeout is looked at this often, so that ended jobs leave the books."""
 STALLED_LAG_MS = 2_000
 """A worker whose loop has not moved for so long is shown as stalled."""
+RECALL_SESSIONS_MAX = 8
+"""Busy workers that are looked at in one turn, those that hold most first."""
 RECALL_JOBS_MAX = 256
 """Jobs asked back from busy workers at a time."""
 

@@ -149,6 +149,11 @@ class LeaseWatch:
             partial(self._look_at_started, self._fresh_no, now_ns),
         )
 
+    def reserved_of(self, session_id: bytes) -> list[Lease]:
+        """Leases of the session that have not started, as far as we have heard."""
+        leases = self.ended_leases(session_id)
+        return [(lease.job_id, lease.token) for lease in leases if not lease.started]
+
     def fresh_of(self, session_id: bytes) -> list[Lease]:
         """Leases of the session that have started, which the log does not know yet."""
         fresh = {lease for frame in self._fresh.values() for lease in frame}

@@ -8,10 +8,9 @@ between.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 from headrace.log.base import Fenced, Lost
-from headrace.model.commands import ListSessions, Maintain
+from headrace.model.commands import Maintain
 from headrace.model.limits import (
     DISK_CHECK_MS,
     LOG_IDLE_MS,
@@ -19,7 +18,6 @@ from headrace.model.limits import (
     MAINTAIN_WAIT_MS_MAX,
     RECALL_AFTER_MS,
 )
-from headrace.model.replies import SessionPage, SessionView
 from headrace.runtime.budget import Budget
 from headrace.runtime.committer import Committer
 from headrace.runtime.leases import LeaseWatch
@@ -126,12 +124,8 @@ class Upkeep:
             self._recalls.within(RECALL_AFTER_MS / 1000)
 
     def _look_for_recalls(self) -> None:
-        if self._recall.look(self._list_sessions):
+        if self._recall.look():
             self._recalls.within(RECALL_AFTER_MS / 1000)
-
-    def _list_sessions(self) -> list[SessionView]:
-        page = self._turns.run_own(ListSessions())
-        return cast(SessionPage, page).sessions if page is not None else []
 
     # --- the log
 
