@@ -334,3 +334,27 @@ def wait_until_owned(directory: Path) -> None:
 def wait_until_queued(directory: Path, kind: str) -> None:
     while not headrace("job", "list", "--kind", kind, "--json", url=directory).json["jobs"]:
         os.sched_yield()
+
+
+# --- endings
+
+
+def test_interrupted_command_closes_the_directory_and_ends_with_130(tmp_path: Path) -> None:
+    directory = tmp_path / "d"
+    with Program("enqueue", "nobody", "--wait", "--url", directory) as waiting:
+        wait_until_owned(directory)
+        waiting.process.send_signal(signal.SIGINT)
+        assert waiting.ended() == 130
+    assert "Traceback" not in waiting.err
+    assert headrace("doctor", directory, "--json").json["closed_clean"] is True
+
+
+def test_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    for _ in range(3):
+        headrace("enqueue", "k", "--json", '{"x": "' + "x" * 200_000 + '"}', url=tmp_path / "d")
+    with Program("dump", tmp_path / "d") as dump:
+        assert dump.process.stdout is not None
+        dump.process.stdout.readline()
+        dump.process.stdout.close()
+        assert dump.ended() == 1
+    assert dump.err == ""

@@ -139,7 +139,7 @@ def progress(description: str, total: int | None = None) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Bar(*columns, console=console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(description, total=total)
 
         def advance(done: int, total: int | None = None) -> None:

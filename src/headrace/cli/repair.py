@@ -17,9 +17,9 @@ from headrace.cli.options import COMMON, Common
 from headrace.cli.output import confirm, confirm_by_typing, print_json, print_line
 from headrace.cli.replay import jobs_of, records_of
 from headrace.cli.serve import directory_of
-from headrace.cli.verify import remedies, told
+from headrace.cli.verify import read, remedies
 from headrace.log.base import Commit
-from headrace.log.file.inspect import Severity, Truncation, rebuild_current, truncate_at, verify
+from headrace.log.file.inspect import Severity, Truncation, rebuild_current, truncate_at
 from headrace.runtime.env import real_env
 
 app = noun("repair", "Mend a damaged directory; says what it would lose.")
@@ -62,7 +62,7 @@ def repair(
 
 
 def _advise(path: str, options: Common) -> int:
-    findings = list(told(verify(real_env(), path), quiet=options.json))
+    findings = read(path, quiet=options.json)
     advice = remedies(findings)
     damaged = any(finding.severity is Severity.ERROR for finding in findings)
     if options.json:

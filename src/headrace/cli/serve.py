@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from typing import Annotated, Literal
 
@@ -20,6 +19,7 @@ from headrace.cli.config import Loaded, load
 from headrace.cli.exits import INTERRUPTED, OK
 from headrace.cli.logging import open_report
 from headrace.cli.output import print_line
+from headrace.cli.signals import on_stop_signal
 from headrace.cli.succession import serve_after
 from headrace.cli.systemd import notify
 from headrace.client.target import DIRECTORY_DEFAULT, is_directory
@@ -104,8 +104,7 @@ class _Serving:
     async def until_stopped(self) -> int:
         """The exit code. Raises: what kept the server from starting, or made it end."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+        on_stop_signal(loop, self._on_signal)
         server = await serve_after(
             real_env(),
             self._directory,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ def verify(directory: str | None = None, /, *, deep: bool = False, options: Comm
             newest snapshot with a replay of the whole log where that reaches back.
     """
     path = directory_of(options.settings(), directory)
-    findings = list(told(verify_files(real_env(), path), quiet=options.json))
+    findings = read(path, quiet=options.json)
     report: dict[str, Any] = {"directory": path, "findings": [fields(one) for one in findings]}
     damaged = any(one.severity is Severity.ERROR for one in findings)
     if deep and not damaged:
@@ -46,13 +46,14 @@ def verify(directory: str | None = None, /, *, deep: bool = False, options: Comm
     return DATA if damaged else OK
 
 
-def told(findings: Iterable[Finding], *, quiet: bool) -> Iterable[Finding]:
-    """The same, each printed as it is found."""
-    for finding in findings:
-        if not quiet:
-            code = f" {finding.code}" if finding.code else ""
-            print_line(f"{finding.severity.value}{code}: {_place(finding)}{finding.message}")
-        yield finding
+def read(path: str, *, quiet: bool) -> list[Finding]:
+    """Every byte was read; what was found is printed, unless `quiet`."""
+    with progress(f"reading {path}"):
+        findings = list(verify_files(real_env(), path))
+    for finding in () if quiet else findings:
+        code = f" {finding.code}" if finding.code else ""
+        print_line(f"{finding.severity.value}{code}: {_place(finding)}{finding.message}")
+    return findings
 
 
 def remedies(findings: Sequence[Finding]) -> list[str]:

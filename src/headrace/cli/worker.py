@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import traceback
 
 from headrace.cli.application import noun, run
@@ -17,6 +16,7 @@ from headrace.cli.exits import FAILED, INTERRUPTED, OK, Ended, UsageFault, say
 from headrace.cli.logging import open_report
 from headrace.cli.options import REMOTE, Remote
 from headrace.cli.output import print_line
+from headrace.cli.signals import on_stop_signal
 from headrace.cli.target import token_of
 from headrace.client.app import App
 from headrace.client.connections import Connections
@@ -128,8 +128,7 @@ class _Working:
         """The exit code. Raises: what trying again cannot cure."""
         self._worker = Worker(self._app, self._options, target=self._named, report=self._report)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+        on_stop_signal(loop, self._on_signal)
         greeting = loop.create_task(self._greet())
         try:
             await self._worker.run()
