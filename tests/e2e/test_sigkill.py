@@ -81,7 +81,8 @@ def test_embedded_story_goes_well_for_long(tmp_path: Path, round_no: int) -> Non
 
 
 def _run_server_story(tmp_path: Path, seed: int, cycles: int, *, small_files: bool = False) -> None:
-    """Producers and workers of one server; each cycle kills the server, a worker, or both."""
+    """Producers and workers of one server; each cycle kills the server, a worker, or both,
+    or asks the server to stop."""
     print(f"HEADRACE_SEED={seed}")
     draw = random.Random(seed)
     journal, data = tmp_path / "journal", tmp_path / "data"
@@ -100,10 +101,12 @@ def _run_server_story(tmp_path: Path, seed: int, cycles: int, *, small_files: bo
             child.wait_ready()
         for _ in range(cycles):
             _pause(draw.uniform(0.02, 0.5))
-            victims = draw.choice(["server", "server", "worker", "worker", "both"])
-            if victims != "worker":
+            victims = draw.choice(["server", "server", "worker", "worker", "both", "politely"])
+            if victims == "politely":
+                assert server.child.terminate() == 0, server.child.last_words()
+            elif victims != "worker":
                 server.child.kill()
-            if victims != "server":
+            if victims in ("worker", "both"):
                 name = draw.choice(workers)
                 members.kill(name)
                 members.begin(name, works=True)

@@ -42,7 +42,9 @@ class Child:
         return self.process.pid
 
     def wait_ready(self) -> Child:
-        """It said `ready`. Fails when it ends before, or takes too long."""
+        """It said `ready`, now or before. Fails when it ends before, or takes too long."""
+        if self.lines:
+            return self
         assert self.process.stdout is not None
         stream, deadline_s, text = self.process.stdout, time.monotonic() + START_S, b""
         while b"ready\n" not in text:
@@ -115,7 +117,10 @@ class Server:
 
     def start(self) -> Child:
         """It takes calls."""
-        child = self.begin().wait_ready()
+        return self.adopt(self.begin().wait_ready())
+
+    def adopt(self, child: Child) -> Child:
+        """It is ready, and said where."""
         [url] = [line for line in child.lines if "headrace://" in line]
         self._listen = url.split("headrace://")[1]
         return child
