@@ -54,6 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, metavar="S", help="seconds measured (20)")
     parser.add_argument("--scale", type=float, help="factor on counts of jobs and connections")
     parser.add_argument("--dir", default=RESULTS, help="where the data goes; on a real disk")
+    parser.add_argument("--out", default=RESULTS, help="directory for the JSON file")
     parser.add_argument("--profile", default="", metavar="PREFIX", help="cProfile both processes")
     parser.add_argument("--run-one", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -98,9 +99,9 @@ async def _measure(name: str, sizes: Sizes, options: argparse.Namespace) -> dict
 
 
 def _write(outcomes: list[Outcome], sizes: Sizes, options: argparse.Namespace) -> str:
-    os.makedirs(RESULTS, exist_ok=True)
+    os.makedirs(options.out, exist_ok=True)
     now = datetime.datetime.now(datetime.UTC)
-    path = os.path.join(RESULTS, f"{now:%Y%m%dT%H%M%SZ}.json")
+    path = os.path.join(options.out, f"{now:%Y%m%dT%H%M%SZ}.json")
     report = {
         "taken_at": now.isoformat(timespec="seconds"),
         "machine": machine(),

@@ -26,6 +26,7 @@ from headrace.model.replies import StatsReply
 
 PAYLOAD_BYTES = 100
 PAYLOADS = 4_096
+SURROUNDINGS_S = 1.0
 QUEUE = "bench"
 
 
@@ -71,10 +72,11 @@ class Bench:
 
     async def surroundings(self, jobs_per_call: int = 1) -> dict[str, float]:
         """The disk's own latency, and a bare echo of the frame of such a call, now."""
-        found = spread("disk_sync", measure_sync(self.directory))
+        for_s = min(SURROUNDINGS_S, self.sizes.measure_s)
+        found = spread("disk_sync", measure_sync(self.directory, for_s))
         jobs = [NewJob(os.urandom(16), 0, self.payload()) for _ in range(jobs_per_call)]
         command = Enqueue([JobSpec(QUEUE, "noop")], jobs)
-        found |= spread("echo", await measure_echo(command))
+        found |= spread("echo", await measure_echo(command, for_s))
         found["load_1m"] = os.getloadavg()[0]
         return found
 

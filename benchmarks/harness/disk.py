@@ -7,7 +7,6 @@ import time
 
 BLOCK_BYTES = 4_096
 BLOCKS = 1_024
-SECONDS = 1.0
 IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 
 
@@ -20,8 +19,8 @@ def refuse_memory(filesystem: str, directory: str) -> None:
         )
 
 
-def measure_sync(directory: str) -> list[float]:
-    """Seconds of each of about a second's worth of `pwrite` and `fdatasync`."""
+def measure_sync(directory: str, for_s: float) -> list[float]:
+    """Seconds of each `pwrite` with `fdatasync`, one after the other for that long."""
     path = os.path.join(directory, "sync-probe")
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -29,15 +28,15 @@ def measure_sync(directory: str) -> list[float]:
         for number in range(BLOCKS):
             os.pwrite(fd, block, number * BLOCK_BYTES)
         os.fsync(fd)
-        return _samples(fd, block)
+        return _samples(fd, block, for_s)
     finally:
         os.close(fd)
         os.unlink(path)
 
 
-def _samples(fd: int, block: bytes) -> list[float]:
+def _samples(fd: int, block: bytes, for_s: float) -> list[float]:
     samples = []
-    end_s = time.monotonic() + SECONDS
+    end_s = time.monotonic() + for_s
     number = 0
     while (began_s := time.monotonic()) < end_s:
         os.pwrite(fd, block, number % BLOCKS * BLOCK_BYTES)

@@ -15,8 +15,6 @@ from headrace.codec.messages import TYPE_NUMBERS
 from headrace.model.commands import Enqueue
 from headrace.protocol.framing import FrameWriter
 
-SECONDS = 1.0
-
 
 class _Echo(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -29,12 +27,12 @@ class _Echo(asyncio.Protocol):
 class _Asking(asyncio.Protocol):
     """Sends the frame again as soon as all of it is back."""
 
-    def __init__(self, frame: bytes, ended: asyncio.Future[None]) -> None:
+    def __init__(self, frame: bytes, ended: asyncio.Future[None], for_s: float) -> None:
         self.samples: list[float] = []
         self._frame = frame
         self._ended = ended
         self._missing = 0
-        self._end_s = time.monotonic() + SECONDS
+        self._end_s = time.monotonic() + for_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -57,8 +55,8 @@ class _Asking(asyncio.Protocol):
         self._transport.write(self._frame)  # type: ignore[attr-defined]
 
 
-async def measure_echo(command: Enqueue) -> list[float]:
-    """Seconds of each round trip, one at a time."""
+async def measure_echo(command: Enqueue, for_s: float) -> list[float]:
+    """Seconds of each round trip, one after the other for that long."""
     writer = FrameWriter()
     writer.add(TYPE_NUMBERS[Enqueue], 1, command)
     frame = b"".join(writer.take())
@@ -71,7 +69,7 @@ async def measure_echo(command: Enqueue) -> list[float]:
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
         transport, asking = await loop.create_connection(
-            lambda: _Asking(frame, ended), "127.0.0.1", port
+            lambda: _Asking(frame, ended, for_s), "127.0.0.1", port
         )
         await ended
         transport.close()

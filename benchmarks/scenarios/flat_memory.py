@@ -50,6 +50,7 @@ async def measure(bench: Bench) -> Figures:
                 await app.enqueue_many(noop.job(bench.text()) for _ in range(STEP))
                 await reached(client, QUEUE, (step - STEPS_AHEAD) * STEP)
             await reached(client, QUEUE, steps * STEP)
+            rss_mib.append(server.usage().rss_bytes / (1 << 20))
             looking.cancel()
             figures["jobs_per_s"] = steps * STEP / (time.perf_counter() - began_s)
             figures |= await bench.end(server, client)

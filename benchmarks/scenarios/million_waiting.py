@@ -30,7 +30,7 @@ SMALL_QUEUE = "small"
 
 async def measure(bench: Bench) -> Figures:
     figures = await bench.surroundings(SMALL)
-    count = bench.sizes.jobs(JOBS)
+    count = max(2 * ROUNDS * SMALL, bench.sizes.jobs(JOBS))
     async with bench.server() as server, bench.client(server) as client:
         await preload(client, "warm", "noop", bench.payloads, SMALL)
         small_s = await _small_rounds(bench, client)
