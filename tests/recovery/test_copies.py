@@ -11,7 +11,7 @@ import pytest
 from headrace.log.base import Commit, Refused
 from headrace.log.file.inspect import copy_consistent, restore, survey, verify
 from headrace.log.file.log import FileLog
-from headrace.model.errors import LogCorrupt, StopError, UnsafeDirectory
+from headrace.model.errors import CurrentDamaged, LogCorrupt, StopError, UnsafeDirectory
 from headrace.testing.sim_disk import Fault, SimDisk
 from tests.recovery.story import ROOT, Story, blocks_of
 
@@ -169,12 +169,21 @@ def test_unfinished_backup_is_no_log() -> None:
         recovered(story, COPY)
 
 
+def test_backup_of_a_log_without_current_names_the_repair() -> None:
+    story = Story(1).start().append(3)
+    story.disk.remove(f"{ROOT}/meta/CURRENT")
+
+    with pytest.raises(CurrentDamaged, match="--rebuild-current"):
+        copy_consistent(story.env, ROOT, COPY)
+
+
 def test_backup_of_nothing_is_a_sentence() -> None:
     story = Story(1)
     story.disk.mkdir("/empty")
 
     with pytest.raises(UnsafeDirectory, match="holds no headrace data"):
         copy_consistent(story.env, "/empty", COPY)
+    assert story.disk.stat(COPY) is None
 
 
 def test_restore_takes_a_good_backup_and_goes_on() -> None:

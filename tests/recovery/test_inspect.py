@@ -22,6 +22,7 @@ from headrace.model.errors import (
     Locked,
     LogCorrupt,
     LogGap,
+    UnsafeDirectory,
 )
 from headrace.testing.sim_disk import Fault, SimCrash
 from headrace.testing.sim_env import SimEnv
@@ -102,6 +103,7 @@ def test_survey_says_what_a_start_would_say() -> None:
 
 def test_survey_of_nothing_is_a_sentence() -> None:
     story = Story(1)
+    assert survey(story.env, ROOT).problem == f"{ROOT} is missing."
     story.disk.mkdir(ROOT)
 
     assert "CURRENT is missing" in survey(story.env, ROOT).problem
@@ -349,6 +351,16 @@ def test_cut_of_an_unknown_segment_names_those_there_are() -> None:
 
     with pytest.raises(BadRequest, match=base_name(story.segments()[0])):
         truncate_at(story.env, ROOT, "nonsense.wal", 512)
+
+
+def test_repair_of_nothing_is_a_sentence_and_makes_nothing() -> None:
+    story = Story(1)
+    with pytest.raises(UnsafeDirectory, match="holds no headrace data"):
+        rebuild_current(story.env, ROOT)
+    with pytest.raises(UnsafeDirectory, match="holds no headrace data"):
+        truncate_at(story.env, ROOT, "any.wal", 512)
+
+    assert story.disk.stat(ROOT) is None
 
 
 def test_repair_of_a_directory_in_use_is_locked() -> None:

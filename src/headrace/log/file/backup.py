@@ -15,7 +15,7 @@ import msgspec
 
 from headrace.log.base import LogEnv
 from headrace.log.file.current import Current, SegmentRef, SnapshotRef, write_current
-from headrace.log.file.directory import check_directory, make_directories
+from headrace.log.file.directory import check_directory, make_directories, require_log
 from headrace.log.file.disk_io import (
     READ_CHUNK_BYTES,
     naming,
@@ -52,23 +52,19 @@ def copy_consistent(env: LogEnv, source: str, target: str) -> CopyReport:
     """
     source_layout = Layout(source.rstrip("/") or "/")
     target_layout = Layout(target.rstrip("/") or "/")
+    require_log(env.disk, source_layout)
     _require_empty(env, target_layout)
     with naming("copy to", target), refusing_full_disk(target_layout):
         make_directories(env, target_layout)
         check_directory(env, target_layout)
-        for _ in range(COPY_TRIES_MAX - 1):
+        for _ in range(COPY_TRIES_MAX):
             try:
                 return _Copy(env.disk, source_layout, target_layout).run()
-            except FileNotFoundError:  # truncated meanwhile: what is newer now is newer
+            except FileNotFoundError:  # truncated meanwhile: begin again with what is newer
                 _remove_files(env.disk, target_layout)
-        try:
-            return _Copy(env.disk, source_layout, target_layout).run()
-        except FileNotFoundError as error:
-            raise UnsafeDirectory(
-                f"{source_layout.root} holds no headrace data, or loses files faster than they "
-                f"can be copied: {error.filename} is missing.",
-                hint="Check the path.",
-            ) from error
+    raise UnsafeDirectory(
+        f"{source_layout.root} loses files faster than they can be copied.", hint="Try again."
+    )
 
 
 def restore(env: LogEnv, backup: str, target: str) -> CopyReport:

@@ -111,5 +111,11 @@ def is_new(disk: Disk, layout: Layout) -> bool:
     return True
 
 
+def require_log(disk: Disk, layout: Layout) -> None:
+    """Raises: `UnsafeDirectory` when no log is here; `CurrentDamaged` as `is_new`."""
+    if is_new(disk, layout):
+        raise UnsafeDirectory(f"{layout.root} holds no headrace data.", hint="Check the path.")
+
+
 def list_if_there(disk: Disk, path: str) -> list[str]:
     return disk.listdir(path) if disk.stat(path) is not None else []

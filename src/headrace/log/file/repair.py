@@ -46,7 +46,7 @@ from headrace.log.file.segment_reader import SegmentCursor, SegmentFiles
 from headrace.log.file.snapshot_file import check_snapshot
 from headrace.log.file.stops import stop_for
 from headrace.log.file.watermark import Watermark, reset_watermark
-from headrace.model.errors import BadRequest, CurrentDamaged, LogGap
+from headrace.model.errors import BadRequest, CurrentDamaged, LogGap, UnsafeDirectory
 
 
 class Truncation(msgspec.Struct, frozen=True):
@@ -326,6 +326,8 @@ def _newest_epoch(
 @contextmanager
 def _locked(env: LogEnv, directory: str) -> Iterator[Layout]:
     layout = Layout(directory.rstrip("/") or "/")
+    if env.disk.stat(layout.wal) is None:
+        raise UnsafeDirectory(f"{layout.root} holds no headrace data.", hint="Check the path.")
     check_directory(env, layout)
     lock = DirectoryLock(env, layout)
     try:

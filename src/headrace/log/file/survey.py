@@ -75,6 +75,8 @@ class Survey(msgspec.Struct, frozen=True):
 def survey(env: LogEnv, directory: str) -> Survey:
     """Raises nothing that is wrong with the data: that is `problem`."""
     layout = Layout(directory.rstrip("/") or "/")
+    if env.disk.stat(layout.root) is None:
+        return Survey(layout.root, "", 0, Holder(), False, problem=f"{layout.root} is missing.")
     holder = read_holder(env.disk, layout)
     facts = Survey(
         root=layout.root,
