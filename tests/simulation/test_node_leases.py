@@ -478,6 +478,22 @@ def test_idle_worker_gets_unstarted_jobs_of_a_busy_one() -> None:
     run_simulated(story)
 
 
+def test_equally_busy_workers_do_not_swap_their_jobs() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        peers = [await world.worker(number, credit=4, lease_ms=600_000) for number in (1, 2)]
+        await world.ask(world.enqueue(*(world.job_id() for _ in range(8))))
+        for number, peer in enumerate(peers, 1):
+            await world.ask(c.SetCredit(session_id(number), 10), peer)
+        await world.pause(10 * limits.RECALL_AFTER_MS)
+        assert [len(peer.jobs()) for peer in peers] == [4, 4]
+        assert not [
+            push for peer in peers for push in peer.pushes if isinstance(push, RecallPushed)
+        ]
+
+    run_simulated(story)
+
+
 def test_nobody_is_asked_for_jobs_while_the_idle_one_has_its_own() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()

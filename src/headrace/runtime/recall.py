@@ -49,16 +49,17 @@ class Recall:
         self, holding: list[Session], idle: list[Session], before: dict[bytes, set[Lease]]
     ) -> None:
         holding.sort(key=lambda each: len(each.leases), reverse=True)
-        left = min(RECALL_JOBS_MAX, sum(each.room for each in idle))
+        asked = 0
         for session in holding[:RECALL_SESSIONS_MAX]:
             session_id = session.session_id
             reserved = self._leases.reserved_of(session_id)
             self._reserved[session_id] = set(reserved)
             known = before.get(session_id, set())
-            others = [each for each in idle if each is not session]
-            left -= self._ask(
-                session_id, [each for each in reserved if each in known], others, left
-            )
+            waiting = [lease for lease in reserved if lease in known]
+            others = [each for each in idle if _share(session, each) > 0]
+            share = sum(_share(session, each) for each in others)
+            room = max(0, min(RECALL_JOBS_MAX - asked, share))
+            asked += self._ask(session_id, waiting, others, room)
 
     def _ask(
         self, session_id: bytes, leases: list[Lease], idle: list[Session], jobs_max: int
@@ -80,3 +81,8 @@ class Recall:
         except UnknownJob:
             return False
         return any(job.kind in each.kinds and job.queue in each.queues for each in idle)
+
+
+def _share(busy: Session, idle: Session) -> int:
+    """How many jobs may move: half of the difference, or two workers would swap for ever."""
+    return min(idle.room, (len(busy.leases) - len(idle.leases)) // 2)
