@@ -279,7 +279,7 @@ def fill(engine: Engine, count: int, first: int, payload_bytes: int) -> None:
     decoder = msgspec.msgpack.Decoder(Enqueue)
     for start in range(first, first + count, 1_000):
         jobs = [
-            NewJob(number.to_bytes(16, "little"), 0, number.to_bytes(payload_bytes, "big"))
+            NewJob(number.to_bytes(16, "big"), 0, number.to_bytes(payload_bytes, "big"))
             for number in range(start, start + 1_000)
         ]
         engine.begin_turn(engine.now_ms + 1)
