@@ -26,6 +26,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any
 
 from headrace.client.held import RESERVED, STARTED, HeldJob
@@ -100,6 +101,11 @@ class Slots:
         self._waiting.extend(jobs)
         self._pump_soon()
 
+    def last_waiting(self, count: int) -> list[HeldJob]:
+        """Up to `count` jobs that have not started, those furthest from it first."""
+        waiting = (held for held in reversed(self._waiting) if held.state == RESERVED)
+        return list(islice(waiting, max(count, 0)))
+
     @property
     def busy_count(self) -> int:
         """Slots with a handler that has not ended."""
@@ -125,6 +131,7 @@ class Slots:
         left += [held for held in self._announced if held.state == STARTED]
         self._waiting.clear()
         self._announced.clear()
+        self._note_empty()
         return left
 
     def stop_all(self, reason: str) -> None:
@@ -245,6 +252,8 @@ class Slots:
         finally:
             self._busy_count -= 1
             self._overrun_count -= slot.overrun
+            if slot.stopped_by:
+                _forget_cancels(slot)
             slot.held, slot.overrun = None, False
             slot.deadline_s, slot.stopped_by = 0.0, ""
             self._note_empty()
@@ -306,3 +315,9 @@ class Slots:
                 self._stop(slot, STOP_TIMEOUT)
         if earliest is not None:
             self._set_deadline(earliest[1], earliest[0])
+
+
+def _forget_cancels(slot: Slot) -> None:
+    """A handler that swallowed its stop must not leave it to the next one's TaskGroup."""
+    while slot.task is not None and slot.task.cancelling():
+        slot.task.uncancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -273,3 +274,37 @@ async def test_slots_give_the_loop_back_between_chunks() -> None:
         counting.cancel()
 
     assert turns >= 100
+
+
+async def test_drain_between_announcement_and_start_leaves_nothing_to_wait_for() -> None:
+    async with bench(4, noop) as b:
+        jobs = b.add(1, 2)
+        while not b.announced:
+            await asyncio.sleep(0)
+
+        assert b.slots.drain() == jobs
+        await asyncio.wait_for(b.slots.empty(), 5)
+        assert b.ran == []
+
+
+async def test_handler_that_swallows_its_stop_leaves_nothing_to_the_next_one() -> None:
+    running = asyncio.Event()
+    cancels_left: list[int] = []
+
+    async def swallows(number: int) -> None:
+        task: Any = asyncio.current_task()
+        if number == 2:
+            cancels_left.append(task.cancelling())
+            return
+        running.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async with bench(1, swallows) as b:
+        (first,) = b.add(1)
+        await running.wait()
+        assert b.slots.stop(first, STOP_CANCEL)
+        b.add(2)
+        await passes()
+
+    assert cancels_left == [0]
