@@ -100,6 +100,8 @@ def end(error: BaseException, *, debug: bool = False) -> int:
 def sentences(error: BaseException) -> list[str]:
     if isinstance(error, errors.BadSettings):
         return list(error.faults)
+    if isinstance(error.__cause__, errors.StopError):
+        return [str(error.__cause__)]  # a log that was lost, and the stop code of the reason
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return [f"{where}{error.strerror or error}."]

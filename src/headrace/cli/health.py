@@ -10,9 +10,8 @@ from headrace.cli.directory import socket_url
 from headrace.cli.exits import FAILED, OK
 from headrace.cli.options import REMOTE, Remote
 from headrace.cli.output import print_json, print_line
-from headrace.cli.target import link_options
+from headrace.cli.target import link_options, link_to
 from headrace.cli.times import duration_option
-from headrace.client.reconnect import Link
 from headrace.client.target import is_directory
 from headrace.model.commands import GetStats
 from headrace.model.errors import HeadraceError
@@ -45,7 +44,7 @@ async def _fault(options: Remote, timeout_ms: int) -> str:
     is_local = is_directory(url)
     if is_local:
         url = socket_url(os.path.abspath(os.path.expanduser(url)))
-    link = Link(env, url, link_options(loaded, is_local=is_local))
+    link = link_to(env, url, link_options(loaded, is_local=is_local))
     try:
         async with asyncio.timeout(timeout_ms / 1_000):
             await link.start()

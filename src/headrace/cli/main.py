@@ -50,7 +50,9 @@ def _run(name: str, arguments: list[str]) -> int:
 
     from headrace.cli.application import run_noun
 
-    return run_noun(importlib.import_module(noun.module).app, arguments)
+    exit_code = run_noun(importlib.import_module(noun.module).app, arguments)
+    sys.stdout.flush()  # here a reader that has gone is still an error with an exit code
+    return exit_code
 
 
 def _unknown(name: str) -> int:

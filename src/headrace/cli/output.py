@@ -44,17 +44,12 @@ def print_json(value: object) -> None:
     encoded = msgspec.json.encode(value)
     if sys.stdout.isatty():
         encoded = msgspec.json.format(encoded, indent=2)
-    _write_bytes(encoded + b"\n")
+    sys.stdout.write(encoded.decode() + "\n")
 
 
 def print_json_line(value: object) -> None:
     """One JSON document on one line, whoever reads."""
-    _write_bytes(msgspec.json.encode(value) + b"\n")
-
-
-def _write_bytes(content: bytes) -> None:
-    sys.stdout.write(content.decode())
-    sys.stdout.flush()
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
 def print_line(sentence: str) -> None:

@@ -23,7 +23,7 @@ from headrace.model.errors import UnknownQueue
 from headrace.model.job import BACKOFF_WORDS, RetryPolicy
 from headrace.model.queue import DURABILITY_WORDS, QueueSettings
 from headrace.model.replies import QueueView
-from headrace.model.settings import QueueDefaults, fields, range_of
+from headrace.model.settings import QueueDefaults, fields, queue_settings, range_of
 
 app = noun("queue", "List, pause, configure and purge queues.")
 
@@ -94,7 +94,8 @@ def configure(
 ) -> None:
     """Change settings of one queue; they hold from the next command on.
 
-    What is not given stays. A queue that is not there yet is made.
+    What is not given stays. A queue that is not there yet is made, with the defaults of
+    section [queue] of the settings for the rest.
 
     Args:
         durability: When enqueue and ack are answered.
@@ -285,7 +286,7 @@ async def _configure(options: Remote, queue: str, given: dict[str, Any]) -> Queu
         try:
             current = (await found.client.get_queue(queue)).settings
         except UnknownQueue:
-            current = QueueSettings()
+            current = queue_settings(options.loaded().settings.queue)
         retry = {
             _RETRY_FIELDS[name]: value for name, value in given.items() if name in _RETRY_FIELDS
         }

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from headrace.cli.config import Loaded
+from headrace.cli.exits import UsageFault
 from headrace.cli.options import Remote
 from headrace.client.client import Client
 from headrace.client.reconnect import Link, LinkOptions
 from headrace.client.target import TOKEN_VARIABLE, is_directory
 from headrace.model.env import Env
-from headrace.model.errors import CannotConnect
+from headrace.model.errors import BadRequest, CannotConnect
 from headrace.model.handshake import Welcome
 from headrace.runtime.env import real_env
 from headrace.server.exposure import read_token
@@ -58,7 +59,7 @@ async def reached(options: Remote, *, create: bool = False) -> AsyncIterator[Rea
 
 @asynccontextmanager
 async def _server(env: Env, loaded: Loaded, url: str) -> AsyncIterator[Reached]:
-    link = Link(env, url, link_options(loaded))
+    link = link_to(env, url, link_options(loaded))
     try:
         await link.start()
     except CannotConnect as error:
@@ -69,6 +70,14 @@ async def _server(env: Env, loaded: Loaded, url: str) -> AsyncIterator[Reached]:
         yield _reached(env, link, url)
     finally:
         await link.close()
+
+
+def link_to(env: Env, url: str, options: LinkOptions) -> Link:
+    """Not connected yet. Raises: `UsageFault` for what is no URL."""
+    try:
+        return Link(env, url, options)
+    except BadRequest as error:
+        raise UsageFault(error.message, hint=error.hint) from error
 
 
 def link_options(loaded: Loaded, *, is_local: bool = False) -> LinkOptions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -54,7 +55,8 @@ def top(*, interval: str = "1s", once: bool = False, options: Remote = REMOTE) -
         return
     if not sys.stdout.isatty():
         raise UsageFault("top needs a terminal.", hint="Use --once, or `headrace stats --json`.")
-    run(_look_on(options, pause_ms))
+    with contextlib.suppress(KeyboardInterrupt):
+        run(_look_on(options, pause_ms))
 
 
 async def _look_once(options: Remote) -> None:

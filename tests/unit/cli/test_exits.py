@@ -66,6 +66,13 @@ def test_every_stop_error_says_its_code_and_leaves_with_it(
         assert f"headrace: {kind.stop_code}: what happened. What to do." in capsys.readouterr().err
 
 
+def test_lost_log_says_the_stop_code_of_its_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = Lost("gone")
+    lost.__cause__ = errors.SyncFailed("the disk failed.")
+    assert end(lost) == 74
+    assert capsys.readouterr().err == "headrace: E-FSYNC: the disk failed.\n"
+
+
 def test_all_faults_of_the_settings_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert end(errors.BadSettings(["first.", "second."])) == 2
     assert capsys.readouterr().err == "headrace: first.\nheadrace: second.\n"
