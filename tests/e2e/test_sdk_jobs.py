@@ -456,10 +456,11 @@ async def test_jobs_held_behind_a_slow_one_go_to_an_idle_worker(app: App) -> Non
         await release.wait()
 
     async with working(app, concurrency=1) as busy:
-        for job in await app.enqueue_many(quick.job(number) for number in range(3_000)):
-            await job.result("20s")
-        assert busy._prefetch.credit > 4  # its speed made it ask for more than it runs
-        await app.enqueue_many([slow.job(), *(quick.job(number) for number in range(3))])
+        while busy._prefetch.credit <= 4:  # until its speed makes it ask for more than it runs
+            jobs = await app.enqueue_many(quick.job(number) for number in range(500))
+            await jobs[-1].result("20s")
+        await slow.options(priority=200).enqueue()
+        await app.enqueue_many(quick.job(number) for number in range(500))
         await blocked.wait()
 
         async with working(app, concurrency=1):

@@ -380,9 +380,7 @@ class Worker:
             for held in self._named(push.leases):
                 self._cancel(held)
         elif isinstance(push, RecallPushed):
-            for held in self._named(push.leases):
-                if held.state == RESERVED:
-                    self._settler.release(held)
+            self._give_back(push)
         elif isinstance(push, DrainPushed):
             self._report("server_drains", deadline_ms=push.deadline_ms)
 
@@ -403,6 +401,19 @@ class Worker:
                 self._settler.release(held)
         else:
             self._slots.add(taken)
+
+    def _give_back(self, push: RecallPushed) -> None:
+        """What was named and has not started, and whatever exceeds the present credit.
+
+        The server asks for as many as the idle worker has room for. When jobs here have
+        become slow, all that were fetched for faster ones are better off elsewhere.
+        """
+        named = [held for held in self._named(push.leases) if held.state == RESERVED]
+        for held in named:
+            self._settler.release(held)
+        surplus = len(self._holdings) - len(named) - self._prefetch.credit
+        for held in self._slots.last_waiting(surplus):
+            self._settler.release(held)
 
     def _named(self, leases: list[tuple[bytes, int]]) -> list[HeldJob]:
         found = [self._holdings.get(job_id, token) for job_id, token in leases]
