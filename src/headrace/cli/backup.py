@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
 from headrace.cli.application import noun
@@ -11,6 +9,7 @@ from headrace.cli.copying import watched
 from headrace.cli.options import COMMON, Common
 from headrace.cli.output import print_json, print_line
 from headrace.cli.queue import about_bytes
+from headrace.cli.serve import local_path
 from headrace.log.file.inspect import CopyReport, copy_consistent
 from headrace.runtime.env import real_env
 
@@ -28,7 +27,7 @@ def backup(directory: str, target: str, /, *, options: Common = COMMON) -> None:
         directory: The data directory.
         target: A directory that does not exist yet, or is empty.
     """
-    source, path = os.path.abspath(directory), os.path.abspath(target)
+    source, path = local_path(directory), local_path(target)
     with watched(path, source):
         report = copy_consistent(real_env(), source, path)
     tell(report, path, as_json=options.json)

@@ -7,8 +7,9 @@ moment; who meets an owner that lives and does not answer is told its pid.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -17,7 +18,7 @@ from headrace.cli.config import Loaded
 from headrace.cli.exits import say
 from headrace.client.reconnect import Link, LinkOptions
 from headrace.model.env import Env
-from headrace.model.errors import CannotConnect, Locked, OwnerUnresponsive
+from headrace.model.errors import CannotConnect, HeadraceError, Locked, OwnerUnresponsive
 from headrace.model.limits import OWNER_UNRESPONSIVE_MS
 from headrace.model.settings import Settings
 from headrace.server.compose import RunningServer, serve
@@ -40,6 +41,9 @@ async def opened_directory(
     try:
         await opening.start()
         yield opening.link
+    except HeadraceError:
+        opening.check()  # a refusal may be only a consequence
+        raise
     finally:
         await opening.close()
 
@@ -73,7 +77,10 @@ class _Opening:
         self._settings = _private(settings)
         self._path = path
         self._server: RunningServer | None = None
-        self._handing_over: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        """Why the directory cannot be used any more."""
+        self._ending: asyncio.Task[None] | None = None
+        """This process serves the directory no more: another one shall, or nobody can."""
         self.link = Link(env, socket_url(path), options, before_attempt=self._take_over)
 
     async def start(self) -> None:
@@ -90,22 +97,31 @@ class _Opening:
                     raise _unresponsive(self._path, locked) from locked
                 await asyncio.sleep(RETRY_MS / 1_000)
 
+    def check(self) -> None:
+        """Raises: the reason why the directory cannot be used any more, if there is one."""
+        if self._failure is not None:
+            raise self._failure
+
     async def close(self) -> None:
         await self.link.close()
-        if self._handing_over is not None:
-            await self._handing_over
+        if self._ending is not None:
+            await self._ending
         if self._server is not None:
             await self._server.stop(0)
 
     async def _take_over(self) -> None:
         """The owner has ended in the middle of this command: somebody must serve it on."""
-        if self._server is None and self._handing_over is None:
+        if self._server is None and self._ending is None:
             await self._serve_if_free()
 
     async def _serve_if_free(self) -> Locked | None:
         try:
             self._server = await serve(
-                self._env, self._path, self._settings, hand_over=self._hand_over
+                self._env,
+                self._path,
+                self._settings,
+                hand_over=self._hand_over,
+                on_failed=self._on_failed,
             )
         except Locked as locked:
             return locked
@@ -113,8 +129,22 @@ class _Opening:
 
     def _hand_over(self, reason: str) -> None:
         """A server wants the directory: it gets it, and the link finds that server."""
-        if self._handing_over is None:
-            self._handing_over = asyncio.get_running_loop().create_task(self._stop_serving())
+        self._end(self._stop_serving())
+
+    def _on_failed(self, error: BaseException) -> None:
+        """The log is lost: waiting for another answer is pointless."""
+        self._end(self._give_up(error))
+
+    def _end(self, ending: Coroutine[Any, Any, None]) -> None:
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().create_task(ending)
+        else:
+            ending.close()
+
+    async def _give_up(self, error: BaseException) -> None:
+        self._failure = error
+        await self.link.close(CannotConnect("The directory cannot be used any more."))
+        await self._stop_serving()
 
     async def _stop_serving(self) -> None:
         server, self._server = self._server, None

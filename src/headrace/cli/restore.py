@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,6 +11,7 @@ from headrace.cli.backup import tell
 from headrace.cli.copying import watched
 from headrace.cli.options import COMMON, Common
 from headrace.cli.output import confirm
+from headrace.cli.serve import local_path
 from headrace.log.file.inspect import restore as restore_files
 from headrace.runtime.env import real_env
 
@@ -37,7 +37,7 @@ def restore(
         directory: A directory that does not exist yet, or is empty.
         yes: Do not ask.
     """
-    source, path = os.path.abspath(backup), os.path.abspath(directory)
+    source, path = local_path(backup), local_path(directory)
     confirm(f"{path} will hold the jobs of {source}; what ran since then runs again", yes=yes)
     with watched(path, source):
         report = restore_files(real_env(), source, path)

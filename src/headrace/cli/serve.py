@@ -16,7 +16,7 @@ from cyclopts import Parameter
 
 from headrace.cli.application import noun, run
 from headrace.cli.config import Loaded, load
-from headrace.cli.exits import INTERRUPTED, OK
+from headrace.cli.exits import INTERRUPTED, OK, UsageFault
 from headrace.cli.logging import open_report
 from headrace.cli.output import print_line
 from headrace.cli.signals import on_stop_signal
@@ -89,8 +89,16 @@ def serve(
 def directory_of(loaded: Loaded, named: str | None) -> str:
     """Absolute path of the directory meant: named, or of client.url, or ./data."""
     url = loaded.settings.client.url
-    path = named or (url if is_directory(url) else DIRECTORY_DEFAULT)
-    return os.path.abspath(os.path.expanduser(path))
+    return local_path(named or (url if is_directory(url) else DIRECTORY_DEFAULT))
+
+
+def local_path(named: str) -> str:
+    """Absolute. Raises: `UsageFault` for the URL of a server."""
+    if not is_directory(named):
+        raise UsageFault(
+            f"{named} is no directory.", hint="This command works on the machine of the data."
+        )
+    return os.path.abspath(os.path.expanduser(named))
 
 
 class _Serving:
