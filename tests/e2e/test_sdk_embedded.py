@@ -139,7 +139,7 @@ async def test_calls_in_flight_survive_the_owner(directory: Path, programs: list
 
         client = await app.client()
         assert (await client.get_queue("default")).ready == 1 + 1_000
-    assert len(answered) == 1_000
+    assert answered == [True] * 1_000
 
 
 async def test_worker_goes_on_under_the_next_owner(

@@ -19,8 +19,8 @@ from headrace.client.enqueueing import (
     Accepted,
     Carrier,
     EnqueueBatch,
+    SentJobs,
     job_size_bytes,
-    outcomes_of,
     problem_error,
 )
 from headrace.client.job_ids import JobIdMaker
@@ -37,7 +37,7 @@ NewJobs = Iterable[tuple[JobSpec, int, commands.NewJob]]
 
 
 class Client:
-    """A connection to a server, shared by all coroutines of one loop."""
+    """A connection to a server, shared by all coroutines of one loop: `await app.client()`."""
 
     def __init__(self, link: Carrier, env: Env) -> None:
         self._link = link
@@ -84,7 +84,8 @@ class Client:
         Raises: `PayloadTooLarge` at once; everything else from the future.
         """
         size_bytes = job_size_bytes(spec, new_job)
-        if not new_job.job_id:
+        id_given = bool(new_job.job_id)
+        if not id_given:
             new_job.job_id = self._ids.make(slot)
         batch = self._batch
         if not batch.has_room(size_bytes):
@@ -92,7 +93,7 @@ class Client:
         if not batch.jobs:
             self._loop.call_soon(batch.flush, self._link)
         future: asyncio.Future[Accepted] = self._loop.create_future()
-        batch.add(spec, new_job, future, size_bytes)
+        batch.add(spec, new_job, future, size_bytes, id_given=id_given)
         return future
 
     async def enqueue_many(self, jobs: NewJobs, *, atomic: bool = False) -> list[Accepted]:
@@ -104,7 +105,7 @@ class Client:
         Raises: `BatchTooLarge`; what a chunk was refused with.
         Cancellation: chunks under way may or may not be enqueued.
         """
-        chunks: Iterable[commands.Enqueue]
+        chunks: Iterable[SentJobs]
         if atomic:
             chunks = list(self._chunks(jobs, limits.JOBS_PER_CALL_MAX))
             if len(chunks) > 1:
@@ -245,25 +246,26 @@ class Client:
             raise Internal(f"The server answered {type(command).__name__} with another reply.")
         return reply
 
-    def _chunks(self, jobs: NewJobs, jobs_max: int) -> Iterator[commands.Enqueue]:
+    def _chunks(self, jobs: NewJobs, jobs_max: int) -> Iterator[SentJobs]:
         batch = EnqueueBatch()
         for spec, slot, new_job in jobs:
             size_bytes = job_size_bytes(spec, new_job)
-            if not new_job.job_id:
+            id_given = bool(new_job.job_id)
+            if not id_given:
                 new_job.job_id = self._ids.make(slot)
             if len(batch.jobs) >= jobs_max or not batch.has_room(size_bytes):
                 yield batch.take(atomic=True)
-            batch.add(spec, new_job, None, size_bytes)
+            batch.add(spec, new_job, None, size_bytes, id_given=id_given)
         if batch.jobs:
             yield batch.take(atomic=True)
 
-    async def _send_chunks(self, chunks: Iterable[commands.Enqueue]) -> list[Accepted]:
+    async def _send_chunks(self, chunks: Iterable[SentJobs]) -> list[Accepted]:
         """A few in flight at a time; after a refusal no more are sent."""
         accepted: list[Accepted] = []
-        in_flight: deque[tuple[commands.Enqueue, asyncio.Future[Any]]] = deque()
+        in_flight: deque[tuple[SentJobs, asyncio.Future[Any]]] = deque()
         try:
             for chunk in chunks:
-                in_flight.append((chunk, self.call(chunk)))
+                in_flight.append((chunk, self.call(chunk.command)))
                 if len(in_flight) == limits.BULK_CALLS_MAX:
                     accepted += await self._answered(*in_flight.popleft())
             while in_flight:
@@ -273,9 +275,7 @@ class Client:
             raise
         return accepted
 
-    async def _answered(
-        self, chunk: commands.Enqueue, answer: asyncio.Future[Any]
-    ) -> list[Accepted]:
+    async def _answered(self, chunk: SentJobs, answer: asyncio.Future[Any]) -> list[Accepted]:
         """Sent again while the server is only busy, as long as a call may be repeated."""
         deadline_s = self._loop.time() + limits.REPEAT_MS / 1_000
         while True:
@@ -286,12 +286,12 @@ class Client:
                 if self._loop.time() + wait_s > deadline_s:
                     raise
                 await asyncio.sleep(wait_s)
-                answer = self.call(chunk)
+                answer = self.call(chunk.command)
 
 
-def _all_accepted(chunk: commands.Enqueue, reply: replies.Enqueued) -> list[Accepted]:
+def _all_accepted(chunk: SentJobs, reply: replies.Enqueued) -> list[Accepted]:
     accepted = []
-    for outcome in outcomes_of(chunk.jobs, reply):
+    for outcome in chunk.outcomes(reply):
         if isinstance(outcome, HeadraceError):
             raise outcome
         accepted.append(outcome)
@@ -299,7 +299,7 @@ def _all_accepted(chunk: commands.Enqueue, reply: replies.Enqueued) -> list[Acce
 
 
 async def _count_taken(
-    in_flight: Iterable[tuple[commands.Enqueue, asyncio.Future[Any]]],
+    in_flight: Iterable[tuple[SentJobs, asyncio.Future[Any]]],
 ) -> int:
     """Jobs of the calls still under way that the server took after all."""
     taken = 0
@@ -308,7 +308,7 @@ async def _count_taken(
             await answer
         except HeadraceError:
             continue
-        taken += len(chunk.jobs)
+        taken += len(chunk.command.jobs)
     return taken
 
 

@@ -44,10 +44,55 @@ Waiter = asyncio.Future[Accepted] | None
 Outcome = Accepted | HeadraceError
 
 
+class SentJobs:
+    """A frame on its way, with what its answer is to be read by."""
+
+    __slots__ = ("_given", "_waiters", "command")
+
+    def __init__(self, command: commands.Enqueue, waiters: list[Waiter], given: set[int]) -> None:
+        self.command = command
+        self._waiters = waiters
+        self._given = given
+        """Positions whose id the caller chose: only there can it be somebody else's job."""
+
+    def answer(self, answer: asyncio.Future[Any]) -> None:
+        """Each waiter has its own answer. A callback of the call's future."""
+        jobs = self.command.jobs
+        if answer.cancelled():
+            outcomes: list[Outcome] = [Internal("The call was cancelled.") for _ in jobs]
+        elif (error := answer.exception()) is not None:
+            outcomes = [own_error(error, new_job) for new_job in jobs]
+        else:
+            outcomes = self.outcomes(answer.result())
+        for waiter, outcome in zip(self._waiters, outcomes, strict=True):
+            if waiter is None or waiter.done():
+                continue
+            if isinstance(outcome, HeadraceError):
+                waiter.set_exception(outcome)
+            else:
+                waiter.set_result(outcome)
+
+    def outcomes(self, reply: replies.Enqueued) -> list[Outcome]:
+        """What became of each job, in the order of the frame."""
+        jobs, index, durability = self.command.jobs, reply.index, reply.durability
+        outcomes: list[Outcome] = [
+            Accepted(new_job.job_id, True, 0, durability, index) for new_job in jobs
+        ]
+        for found in reply.existing or ():
+            place = found.position
+            # An id made here is known to the server only from this very call, repeated.
+            created = found.job_id == jobs[place].job_id and place not in self._given
+            outcomes[place] = Accepted(found.job_id, created, found.state, durability, index)
+        for problem in reply.problems or ():
+            job_id = jobs[problem.position].job_id
+            outcomes[problem.position] = problem_error(problem, job_id=job_id)
+        return outcomes
+
+
 class EnqueueBatch:
     """Jobs of one frame, with who waits for each. Empty again once it is taken."""
 
-    __slots__ = ("_places", "_specs", "jobs", "size_bytes", "waiters")
+    __slots__ = ("_given", "_places", "_specs", "jobs", "size_bytes", "waiters")
 
     def __init__(self) -> None:
         self._clear()
@@ -57,6 +102,7 @@ class EnqueueBatch:
         self._specs: list[JobSpec] = []
         self.jobs: list[commands.NewJob] = []
         self.waiters: list[Waiter] = []
+        self._given: set[int] = set()
         self.size_bytes = 0
 
     def has_room(self, size_bytes: int) -> bool:
@@ -65,63 +111,37 @@ class EnqueueBatch:
             and self.size_bytes + size_bytes <= limits.CALL_BYTES_MAX
         )
 
-    def add(self, spec: JobSpec, new_job: commands.NewJob, waiter: Waiter, size_bytes: int) -> None:
+    def add(
+        self,
+        spec: JobSpec,
+        new_job: commands.NewJob,
+        waiter: Waiter,
+        size_bytes: int,
+        *,
+        id_given: bool,
+    ) -> None:
         place = self._places.get(id(spec))
         if place is None:
             place = self._places[id(spec)] = len(self._specs)
             self._specs.append(spec)
         new_job.spec = place
+        if id_given:
+            self._given.add(len(self.jobs))
         self.jobs.append(new_job)
         self.waiters.append(waiter)
         self.size_bytes += size_bytes
 
-    def take(self, *, atomic: bool = False) -> commands.Enqueue:
+    def take(self, *, atomic: bool = False) -> SentJobs:
         command = commands.Enqueue(self._specs, self.jobs, atomic)
+        sent = SentJobs(command, self.waiters, self._given)
         self._clear()
-        return command
+        return sent
 
     def flush(self, link: Carrier) -> None:
         """What collected is on its way, and each waiter gets its own answer."""
         if self.jobs:
-            waiters = self.waiters
-            command = self.take()
-            link.call(command).add_done_callback(_Answering(command.jobs, waiters))
-
-
-class _Answering:
-    __slots__ = ("_jobs", "_waiters")
-
-    def __init__(self, jobs: list[commands.NewJob], waiters: list[Waiter]) -> None:
-        self._jobs = jobs
-        self._waiters = waiters
-
-    def __call__(self, answer: asyncio.Future[Any]) -> None:
-        if answer.cancelled():
-            outcomes: list[Outcome] = [Internal("The call was cancelled.")] * len(self._jobs)
-        elif (error := answer.exception()) is not None:
-            outcomes = [own_error(error, new_job) for new_job in self._jobs]
-        else:
-            outcomes = outcomes_of(self._jobs, answer.result())
-        for waiter, outcome in zip(self._waiters, outcomes, strict=True):
-            if waiter is None or waiter.done():
-                continue
-            if isinstance(outcome, HeadraceError):
-                waiter.set_exception(outcome)
-            else:
-                waiter.set_result(outcome)
-
-
-def outcomes_of(jobs: list[commands.NewJob], reply: replies.Enqueued) -> list[Outcome]:
-    """What became of each job of a frame, in its order."""
-    index, durability = reply.index, reply.durability
-    outcomes: list[Outcome] = [
-        Accepted(new_job.job_id, True, 0, durability, index) for new_job in jobs
-    ]
-    for found in reply.existing or ():
-        outcomes[found.position] = Accepted(found.job_id, False, found.state, durability, index)
-    for problem in reply.problems or ():
-        outcomes[problem.position] = problem_error(problem, job_id=jobs[problem.position].job_id)
-    return outcomes
+            sent = self.take()
+            link.call(sent.command).add_done_callback(sent.answer)
 
 
 def problem_error(problem: replies.Problem, **details: Any) -> HeadraceError:

@@ -34,7 +34,7 @@ from headrace.client.slots import STOP_CANCEL, STOP_DRAIN, STOP_TIMEOUT, Slot
 from headrace.model.errors import BadRequest
 from headrace.model.ids import id_to_text
 from headrace.model.job import JobError
-from headrace.model.limits import RESULT_BYTES_MAX
+from headrace.model.limits import CONNECT_MS, RESULT_BYTES_MAX
 
 _FINAL = (GiveUp, PayloadMismatch, NotAwaited)
 """Trying again cannot help."""
@@ -115,6 +115,12 @@ class Runner:
             stopped_by=stopped_by,
         )
         self._stopped(held, stopped_by, asyncio.CancelledError())
+
+    async def close(self) -> None:
+        """Hooks have ended, and what lives as long as the worker is closed."""
+        if self._hook_tasks:
+            await asyncio.wait(self._hook_tasks, timeout=CONNECT_MS / 1_000)
+        await self.resolver.close()
 
     # --- running
 

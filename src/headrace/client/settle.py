@@ -1,8 +1,8 @@
 """Acks, nacks and releases on their way: those of one pass of the loop travel together.
 
 A lease stays held until its answer has come. The link repeats what a lost connection
-swallowed; what the server refuses because the lease has moved on is over, and what it
-cannot take now is offered again.
+swallowed; what the server refuses because the lease has moved on is over; what it cannot
+take now, and what nobody has answered in time, is offered again.
 
 Must never settle one lease twice.
 """
@@ -16,7 +16,7 @@ from headrace.client.held import FORGOTTEN, SETTLED, HeldJob, Holdings
 from headrace.client.reports import WorkerReport
 from headrace.client.target import AnyLink
 from headrace.model.commands import Ack, Command, Failure, Nack, Release, Return
-from headrace.model.errors import HeadraceError, Unavailable
+from headrace.model.errors import HeadraceError, OutcomeUnknown, Unavailable
 from headrace.model.ids import id_to_text
 from headrace.model.job import JobError
 from headrace.model.limits import JOBS_PER_CALL_MAX, REFUSED_RETRY_MS, RESULT_BYTES_MAX
@@ -45,6 +45,7 @@ class Settler:
         self._unanswered = 0
         self._settled = asyncio.Event()
         self._settled.set()
+        self._closed = False
         self.round_trip_s = 0.0
         """Of acks: smoothed; what a commit costs, seen from here."""
         self.finished_count = 0
@@ -90,6 +91,10 @@ class Settler:
         """Everything said so far has been answered."""
         self._flush()
         await self._settled.wait()
+
+    def close(self) -> None:
+        """Nothing is offered again from here on."""
+        self._closed = True
 
     # --- inside
 
@@ -138,7 +143,7 @@ class Settler:
     ) -> None:
         self._unanswered -= 1
         error = None if answer.cancelled() else answer.exception()
-        if isinstance(error, Unavailable) and error.retry_after_ms:
+        if isinstance(error, Unavailable | OutcomeUnknown) and not self._closed:
             self._offer_again(command, settled, error)
         else:
             if answer.cancelled() or error is not None:
@@ -151,7 +156,9 @@ class Settler:
         if not self._unanswered and not self._flush_is_due:
             self._settled.set()
 
-    def _offer_again(self, command: Command, settled: list[HeldJob], error: Unavailable) -> None:
+    def _offer_again(self, command: Command, settled: list[HeldJob], error: HeadraceError) -> None:
+        """Each names its leases, so repeating it is safe for as long as they are held, and
+        giving up would run again what has run."""
         self._unanswered += 1
         wait_s = max(error.retry_after_ms, REFUSED_RETRY_MS) / 1_000
 

@@ -41,7 +41,12 @@ from headrace.model.commands import (
     Started,
 )
 from headrace.model.env import Env
-from headrace.model.errors import BadRequest, ClientError, HeadraceError, UnknownSession
+from headrace.model.errors import (
+    BadRequest,
+    ClientError,
+    HeadraceError,
+    UnknownSession,
+)
 from headrace.model.handshake import SESSION_RESUME, Welcome
 from headrace.model.pushes import CancelPushed, DrainPushed, JobsPushed, Push, RecallPushed
 from headrace.model.replies import VERDICT_CANCEL, VERDICT_DROP, SessionOpen, SessionResumed
@@ -109,6 +114,8 @@ class Worker:
         self._stop_now = asyncio.Event()
         self._opened = asyncio.Event()
         """A session is open, and what it holds is agreed with the server."""
+        self._opening: asyncio.Future[Any] | None = None
+        self._resuming: asyncio.Future[Any] | None = None
         self._finished_before = 0
         self._pushed_jobs = 0
         self._pushed_bytes = 0
@@ -134,6 +141,7 @@ class Worker:
                 finally:
                     await self._end()
         finally:
+            self._settler.close()
             await self._link.close()
         if self._failure is not None:
             raise self._failure
@@ -246,15 +254,31 @@ class Worker:
                     self._ended = True
                     await self._link.call(CloseSession(self.session_id, "stopped"))
         self._threads.close()
-        await self._runner.resolver.close()
+        await self._runner.close()
 
     # --- the session
 
     def _on_connected(self, welcome: Welcome) -> None:
+        self._enter()
+
+    def _enter(self) -> None:
+        """The server is asked to open or resume the session, unless it is asked already."""
+        if not self._link.connected or self._ended:
+            return
+        if _is_under_way(self._opening) or _is_under_way(self._resuming):
+            return
         if self.session_id:
             self._resume()
         else:
             self._open()
+
+    def _enter_later(self, error: BaseException) -> None:
+        """The server was too busy, or its answer did not come; over a new connection the
+        worker asks at once, over this one nobody else would."""
+        if self._link.connected:
+            retry_after_ms = error.retry_after_ms if isinstance(error, HeadraceError) else 0
+            wait_ms = max(retry_after_ms, limits.REFUSED_RETRY_MS)
+            self._loop.call_later(wait_ms / 1_000, self._enter)
 
     def _open(self) -> None:
         self.session_id = self._env.entropy.random_bytes(_SESSION_ID_BYTES)
@@ -272,16 +296,18 @@ class Worker:
             options.strict,
             options.lease_ms,
         )
-        self._link.call(command).add_done_callback(self._on_opened)
+        self._opening = self._link.call(command)
+        self._opening.add_done_callback(self._on_opened)
 
     def _on_opened(self, answer: asyncio.Future[Any]) -> None:
         error = _error_of(answer)
-        if isinstance(error, ClientError):
-            self._on_failed(error)
-        elif error is None:
+        if error is None:
             opened: SessionOpen = answer.result()
             self._begin_life(opened.heartbeat_ms)
-        # Else the connection was lost: a resume over the next one shows whether it was opened.
+        elif isinstance(error, ClientError):
+            self._on_failed(error)
+        else:  # it may be open all the same: a resume shows
+            self._enter_later(error)
 
     def _begin_life(self, heartbeat_ms: int = 0) -> None:
         """The server knows the session, and hears of it from here on."""
@@ -305,25 +331,27 @@ class Worker:
         self._heartbeat.start()
 
     def _resume_from_thread(self) -> None:
-        self._loop.call_soon_threadsafe(self._resume)
+        self._loop.call_soon_threadsafe(self._enter)
 
     def _resume(self) -> None:
         """Say what is held; of each lease the server says keep, drop or cancel."""
-        if not self._link.connected or self._ended:
-            return
+        session_id = self.session_id
         holdings = list(self._holdings)
         credit = 0 if self._stopping else self._prefetch.credit
-        command = ResumeSession(self.session_id, self._holdings.leases(), credit)
+        command = ResumeSession(session_id, self._holdings.leases(), credit)
 
         def answered(answer: asyncio.Future[Any]) -> None:
-            self._on_resumed(holdings, answer)
+            if session_id == self.session_id:
+                self._on_resumed(holdings, answer)
 
-        self._link.call(command).add_done_callback(answered)
+        self._resuming = self._link.call(command)
+        self._resuming.add_done_callback(answered)
 
     def _on_resumed(self, holdings: list[HeldJob], answer: asyncio.Future[Any]) -> None:
         error = _error_of(answer)
         if isinstance(error, UnknownSession):
-            self._report("session_lost", session_id=self.session_id.hex(), jobs=len(holdings))
+            if self._opened.is_set():
+                self._report("session_lost", session_id=self.session_id.hex(), jobs=len(holdings))
             for held in holdings:
                 self._drop(held)
             self._open()
@@ -335,6 +363,10 @@ class Worker:
                     self._drop(held)
                 elif verdict == VERDICT_CANCEL:
                     self._cancel(held)
+        elif isinstance(error, ClientError):
+            self._on_failed(error)
+        else:
+            self._enter_later(error)
 
     def _on_lost(self, error: HeadraceError) -> None:
         self._report("connection_lost", url=self._app.url, message=str(error))
@@ -375,7 +407,9 @@ class Worker:
 
     def _on_push(self, push: Push) -> None:
         if isinstance(push, JobsPushed):
-            self._on_jobs(push)
+            # What crosses a resume is void: its answer has given those jobs to others.
+            if not _is_under_way(self._resuming):
+                self._on_jobs(push)
         elif isinstance(push, CancelPushed):
             for held in self._named(push.leases):
                 self._cancel(held)
@@ -463,6 +497,10 @@ def _queues_of(job_types: Iterable[JobType[..., Any]]) -> tuple[str, ...]:
 
 def _error_of(answer: asyncio.Future[Any]) -> BaseException | None:
     return asyncio.CancelledError() if answer.cancelled() else answer.exception()
+
+
+def _is_under_way(answer: asyncio.Future[Any] | None) -> bool:
+    return answer is not None and not answer.done()
 
 
 def _ignore(answer: asyncio.Future[Any]) -> None:
