@@ -11,7 +11,7 @@ from headrace.model.errors import UnknownSession
 from headrace.model.job import WAITING_STATES, State
 from headrace.model.options import EngineOptions
 from headrace.model.pushes import CancelPushed, RecallPushed
-from headrace.model.records import LeasesExpired
+from headrace.model.records import JobsStarted, LeasesExpired
 from headrace.runtime.sessions import digest_of
 from headrace.testing.sim_loop import SimNodeEnv, run_simulated
 from tests.simulation.harness import CheckingPeer, World, session_id
@@ -113,11 +113,11 @@ def test_no_lease_ends_while_the_log_stalls() -> None:
         world.send(world.enqueue())
         await world.pause(10 * LEASE_MS)
         world.disk.let_go()
-        await world.settle()
+        await world.pause(LEASE_MS - 3_000)
         assert (await world.state_of(job_id)).state == State.LEASED
         assert world.reported("log_stalled")
 
-        await world.pause(LEASE_MS + 1_000)
+        await world.pause(4_000)
         assert (await world.state_of(job_id)).state == State.READY
 
     run_simulated(story)
@@ -202,6 +202,20 @@ def test_start_is_logged_only_for_jobs_that_still_run() -> None:
         await world.pause(limits.STARTED_LOG_AFTER_MS + 2 * STEP_MS)
         assert (await world.state_of(slow_id)).started
         assert world.store.last_index == before + 2  # TimePassed, JobsStarted
+
+    run_simulated(story)
+
+
+def test_start_is_logged_once_though_the_worker_names_it_again() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        worker, job_id, token = await _running_job(world)
+        held = [c.HeldLease(job_id, token, started=True)]
+        for _ in range(3):
+            await world.pause(1_000)
+            await world.ask(c.ResumeSession(session_id(1), held, 10), worker)
+        starts = [each for each in world.records() if isinstance(each, JobsStarted)]
+        assert [each.leases for each in starts] == [[(job_id, token)]]
 
     run_simulated(story)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -315,7 +316,7 @@ def test_progress_of_a_lease_that_has_ended_is_not_kept() -> None:
         world = await World(env).start()
         for _ in range(100):
             world.send(c.Progress(world.job_id(), 7, b"1"))
-        await world.pause(2_000)
+        await world.pause(10)
         assert world.node._leader._gate._recent == {}
 
     run_simulated(story)
@@ -443,6 +444,25 @@ def test_command_of_the_last_turn_before_a_stop_is_answered(commits_before: int)
         assert (await world.peer.answer(request)).index == world.store.last_index
 
     run_simulated(story)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_a_stopping_node_still_takes_it_answers(seed: int) -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        await world.ask(world.enqueue())
+        requests = [world.send(world.enqueue())]
+        await world.pause(0.05 * seed)
+        stopping = asyncio.ensure_future(world.node.stop(0))
+        while not stopping.done():
+            requests.append(world.send(c.PauseQueue("q")))
+            await world.pause(0.02)
+        await stopping
+        for request in requests:
+            with contextlib.suppress(Draining):
+                await world.peer.answer(request)
+
+    run_simulated(story, seed=seed)
 
 
 def test_stop_gives_up_on_a_log_that_takes_nothing() -> None:

@@ -9,11 +9,12 @@ import pytest
 
 from headrace.codec.rows import decode_rows
 from headrace.engine.engine import Engine
-from headrace.log.base import Lost, Refused
+from headrace.log.base import Lost, Refused, SnapshotInfo
 from headrace.log.memory import MemoryLog, MemorySnapshotWriter
 from headrace.model import commands as c
 from headrace.model import limits
 from headrace.model.errors import OutcomeUnknown
+from headrace.model.queue import DURABILITY_GROUP, DURABILITY_SYNC
 from headrace.model.rows import EndedRow, RememberedRow
 from headrace.runtime.snapshots import weight_of
 from headrace.testing.sim_loop import SimNodeEnv, run_simulated
@@ -94,25 +95,35 @@ def test_snapshot_taken_while_everything_changes_equals_the_log(
 _ERROR = c.JobError("Boom")
 
 
-def test_snapshot_is_of_the_end_of_a_commit() -> None:
+@pytest.mark.parametrize("durability", [DURABILITY_GROUP, DURABILITY_SYNC])
+def test_snapshot_is_of_the_end_of_a_durable_commit(
+    durability: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever waits for the disk when it begins; `sync` makes a commit of each command."""
+    published: list[int] = []
+    publish = MemorySnapshotWriter.publish
+
+    def checked(self: MemorySnapshotWriter) -> SnapshotInfo:
+        info = publish(self)
+        published.append(info.index)
+        assert info.index <= self._log.store.last_index
+        return info
+
+    monkeypatch.setattr(MemorySnapshotWriter, "publish", checked)
+    monkeypatch.setattr(MemoryLog, "truncate", lambda self, epoch, before: 1)
+
     async def story(env: SimNodeEnv) -> None:
-        world = await World(env, snapshot_wal_bytes=1_000_000).start()
-        await _filled(world)
-        ends = [commit.first_index + commit.record_count - 1 for commit in world.commits]
-        await _published(world)
-        assert world.store.snapshots[-1].info.index in ends
-
-    run_simulated(story)
-
-
-def test_snapshot_is_published_only_when_its_index_is_durable() -> None:
-    async def story(env: SimNodeEnv) -> None:
-        world = await World(env, snapshot_wal_bytes=1_000_000).start()
-        await _filled(world)
-        world.disk.latency_s = 2.0
-        world.send(world.enqueue(payload=PAYLOAD))
-        await _published(world)
-        assert world.store.snapshots[-1].info.index <= world.store.last_index
+        world = await World(env, snapshot_wal_bytes=1_000).start()
+        await world.configure(durability=durability)
+        world.disk.latency_s = 0.02
+        for _ in range(600):
+            world.send(world.enqueue())
+            await world.pause(3)
+        await world.pause(60_000)
+        ends = {commit.first_index + commit.record_count - 1 for commit in world.commits}
+        assert len(published) > 1
+        assert set(published) <= ends
+        assert not world.reported("snapshot_failed")
 
     run_simulated(story)
 

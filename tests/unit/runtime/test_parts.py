@@ -86,6 +86,7 @@ def test_failure_answers_everybody_and_forgets_effects() -> None:
     releases.hold(2, peers[1], 2, Draining())
     releases.hold_effect(2, JobEnded(b""))
     releases.fail(OutcomeUnknown)
+    releases.release(10)
     assert [peer.heard for peer in peers] == [
         [(1, "OutcomeUnknown"), "flush"],
         [(2, "OutcomeUnknown"), "flush"],
