@@ -1,0 +1,272 @@
+"""A worker and its session, with a server that says what the test wants, when it wants it.
+
+What is arranged here needs an order of events that a real server shows once in a thousand
+runs: two resumes on their way, a push that crosses a resume, a refusal for overload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import pytest_asyncio
+
+from headrace import App, Worker
+from headrace.client.connections import Connections
+from headrace.client.target import LinkEvents
+from headrace.model import commands
+from headrace.model.commands import Command
+from headrace.model.errors import HeadraceError, OutcomeUnknown, Overloaded, UnknownSession
+from headrace.model.handshake import Welcome
+from headrace.model.ids import make_job_id, slot_of_queue
+from headrace.model.pushes import JobsPushed
+from headrace.model.replies import (
+    VERDICT_KEEP,
+    Done,
+    PushedGroup,
+    PushedJob,
+    SessionOpen,
+    SessionResumed,
+    Settled,
+)
+
+C = TypeVar("C", bound=Command)
+WELCOME = Welcome(1, "test", b"n" * 16, b"c" * 16, None, 1, 0, 10_000, {})
+OVERLOADED = Overloaded("Too much waits for the disk.", retry_after_ms=1)
+
+
+class HandServer:
+    """The target of one worker; its answers are given by hand."""
+
+    url = "by hand"
+    needs_heartbeat = False
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.last_exchange_age_ms = 0
+        self.asked: list[tuple[Command, asyncio.Future[Any]]] = []
+        self.sent: list[Command] = []
+        self._news = asyncio.Event()
+
+    # --- the target, and its link
+
+    def make_link(self, events: LinkEvents) -> HandServer:
+        self.events = events
+        return self
+
+    def forget_after_fork(self) -> None:
+        pass
+
+    async def start(self) -> Welcome:
+        self.events.on_connected(WELCOME)
+        return WELCOME
+
+    def call(self, command: Command) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if isinstance(command, commands.SetCredit | commands.CloseSession):
+            future.set_result(Done())
+            return future
+        self.asked.append((command, future))
+        self._news.set()
+        return future
+
+    def send(self, command: Command) -> bool:
+        self.sent.append(command)
+        return True
+
+    def set_session(self, session_id: bytes | None, mode: int) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    # --- what tests do
+
+    async def next(self, kind: type[C]) -> tuple[C, asyncio.Future[Any]]:
+        """The oldest command that has no answer yet; it is of this kind."""
+        async with asyncio.timeout(5):
+            while not self.asked:
+                self._news.clear()
+                await self._news.wait()
+        command, future = self.asked.pop(0)
+        assert isinstance(command, kind), command
+        return command, future
+
+    async def open(self) -> bytes:
+        """The id of the session that the worker asks for, and gets."""
+        command, future = await self.next(commands.OpenSession)
+        future.set_result(SessionOpen(session_id=command.session_id, heartbeat_ms=10_000))
+        return command.session_id
+
+    def push(self, token: int, *job_ids: bytes) -> None:
+        jobs = [PushedJob(job_id, 1, b'{"number":1}') for job_id in job_ids]
+        group = PushedGroup(token, "default", "count", "application/json", 0, 3, jobs)
+        self.events.on_push(JobsPushed([group]))
+
+
+@pytest_asyncio.fixture
+async def server() -> HandServer:
+    return HandServer()
+
+
+@pytest_asyncio.fixture
+async def ran() -> list[int]:
+    return []
+
+
+@pytest_asyncio.fixture
+async def worker(server: HandServer, ran: list[int]) -> AsyncIterator[Worker]:
+    app = App("headrace://127.0.0.1:1")
+    app.connections = Connections(app.env, server)
+
+    @app.job()
+    async def count(number: int) -> None:
+        ran.append(number)
+
+    worker = Worker(app)
+    running = asyncio.create_task(worker.run())
+    yield worker
+    worker.stop()
+    settling = asyncio.create_task(answer_all(server))
+    await running
+    settling.cancel()
+
+
+async def answer_all(server: HandServer) -> None:
+    while True:
+        command, future = await server.next(Command)
+        future.set_result(Settled() if not isinstance(command, commands.OpenSession) else Done())
+
+
+def new_id() -> bytes:
+    return make_job_id(1_700_000_000_000, slot_of_queue("default"), bytes(8))
+
+
+async def passes(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_session_that_could_not_be_opened_for_load_is_asked_for_again(
+    server: HandServer, worker: Worker
+) -> None:
+    _, refused = await server.next(commands.OpenSession)
+    refused.set_exception(OVERLOADED)
+    _, resuming = await server.next(commands.ResumeSession)
+    resuming.set_exception(UnknownSession("No session."))
+
+    await server.open()
+    await asyncio.wait_for(worker.started(), 5)
+
+
+async def test_resume_refused_for_load_is_repeated(server: HandServer, worker: Worker) -> None:
+    session_id = await server.open()
+    server.events.on_connected(WELCOME)
+    _, refused = await server.next(commands.ResumeSession)
+    refused.set_exception(OVERLOADED)
+
+    again, future = await server.next(commands.ResumeSession)
+    future.set_result(SessionResumed(verdicts=[]))
+    assert again.session_id == session_id
+
+
+async def test_opening_without_an_answer_over_a_living_connection_is_looked_into(
+    server: HandServer, worker: Worker
+) -> None:
+    opening, lost = await server.next(commands.OpenSession)
+    lost.set_exception(OutcomeUnknown("No answer came in time."))
+
+    resuming, future = await server.next(commands.ResumeSession)
+    future.set_result(SessionResumed(verdicts=[]))
+    assert resuming.session_id == opening.session_id
+    await asyncio.wait_for(worker.started(), 5)
+
+
+async def test_many_reasons_to_resume_open_one_session(server: HandServer, worker: Worker) -> None:
+    old_id = await server.open()
+    await worker.started()
+    # A blocked loop finds several heartbeats' news at once, and a new connection.
+    worker._resume_from_thread()
+    worker._resume_from_thread()
+    server.events.on_connected(WELCOME)
+    await passes()
+    for command, future in server.asked:
+        assert isinstance(command, commands.ResumeSession)
+        future.set_exception(UnknownSession("No session."))
+    server.asked.clear()
+    worker._resume_from_thread()
+    await passes()
+
+    opened = [command for command, _ in server.asked if isinstance(command, commands.OpenSession)]
+    assert len(opened) == 1
+    for command, future in server.asked:
+        if isinstance(command, commands.ResumeSession) and command.session_id == old_id:
+            future.set_exception(UnknownSession("No session."))
+    await passes()
+    assert sum(isinstance(command, commands.OpenSession) for command, _ in server.asked) == 1
+
+
+async def test_job_pushed_while_a_resume_is_on_its_way_is_left_to_the_server(
+    server: HandServer, worker: Worker, ran: list[int]
+) -> None:
+    await server.open()
+    await worker.started()
+    worker._resume_from_thread()
+    command, future = await server.next(commands.ResumeSession)
+    assert command.held == []
+    server.push(7, new_id())
+    await passes()
+    future.set_result(SessionResumed(verdicts=[]))
+    await passes()
+
+    assert ran == []
+    assert worker.is_idle
+
+
+async def test_job_pushed_right_behind_the_answer_of_a_resume_runs(
+    server: HandServer, worker: Worker, ran: list[int]
+) -> None:
+    await server.open()
+    await worker.started()
+    worker._resume_from_thread()
+    _, future = await server.next(commands.ResumeSession)
+    future.set_result(SessionResumed(verdicts=[]))
+    server.push(8, new_id())
+    _, settled = await server.next(commands.Ack)
+    settled.set_result(Settled())
+
+    assert ran == [1]
+
+
+async def test_ack_is_said_again_until_the_server_has_answered_it(
+    server: HandServer, worker: Worker, ran: list[int]
+) -> None:
+    await server.open()
+    job_id = new_id()
+    server.push(7, job_id)
+    _, lost = await server.next(commands.Ack)
+    lost.set_exception(OutcomeUnknown("Nobody knows."))
+    again, future = await server.next(commands.Ack)
+    assert [lease[:2] for lease in again.results] == [(job_id, 7)]
+
+    server.events.on_connected(WELCOME)
+    resuming, resumed = await server.next(commands.ResumeSession)
+    assert [(held.job_id, held.started) for held in resuming.held] == [(job_id, True)]
+    resumed.set_result(SessionResumed(verdicts=[VERDICT_KEEP]))
+    future.set_result(Settled())
+    await passes()
+
+    assert (ran, worker.is_idle) == ([1], True)
+
+
+async def test_worker_that_ends_does_not_wait_for_an_ack_for_ever(
+    server: HandServer, worker: Worker
+) -> None:
+    await server.open()
+    server.push(7, new_id())
+    _, lost = await server.next(commands.Ack)
+    lost.set_exception(HeadraceError("the link has failed"))
+    await passes()
+
+    assert worker.is_idle
