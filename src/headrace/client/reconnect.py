@@ -162,6 +162,7 @@ class Link(Listener):
         """Calls that leave over the next connection, not over this one."""
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._closing = False
         self._tick_timer: asyncio.TimerHandle | None = None
         self._last_exchange_s = 0.0
         self._connected_at_s = 0.0
@@ -241,6 +242,7 @@ class Link(Listener):
 
     async def close(self, error: HeadraceError | None = None) -> None:
         """Nothing is sent any more; calls without an answer have failed. Harmless when repeated."""
+        self._closing = True
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -286,6 +288,15 @@ class Link(Listener):
     # --- inside
 
     async def _keep_connected(self) -> None:
+        try:
+            await self._reconnect_for_ever()
+        except asyncio.CancelledError:
+            # The loop is ending, as at the end of `asyncio.run`, and nobody has closed us.
+            if not self._closing and self._connection is not None:
+                self._connection.close(CannotConnect("The event loop has ended."))
+            raise
+
+    async def _reconnect_for_ever(self) -> None:
         while True:
             await self._lost.wait()
             try:
@@ -374,6 +385,9 @@ class Link(Listener):
         for call in (*self._parked, *self._waiting, *sent):
             if call.deadline_s <= now_s:
                 self._expire(call)
+        # While no server is there they would pile up, payloads and all.
+        for calls in (self._parked, self._waiting):
+            _drop_ended(calls)
         # A loop that stood still has not listened: it must not blame the server.
         was_awake = now_s - self._tick_at_s < 2 * _TICK_MS / 1000
         silent = self.last_exchange_age_ms > self._options.silence_ms_max
@@ -401,6 +415,13 @@ class Link(Listener):
             call.fail(_unknown(call.command, f"{error} Nobody knows") if call.sent else error)
         if tell:
             self._on_failed(error)
+
+
+def _drop_ended(calls: deque[Call]) -> None:
+    for _ in range(len(calls)):
+        call = calls.popleft()
+        if not call.future.done():
+            calls.append(call)
 
 
 def is_repeatable(command: Command | msgspec.Struct) -> bool:

@@ -447,6 +447,27 @@ async def test_call_gives_up_in_time_and_says_what_is_known(
     await link.close()
 
 
+async def test_calls_that_have_ended_are_not_kept_while_no_server_is_there(
+    server: RunningServer, proxy: Proxy
+) -> None:
+    seen = Seen()
+    link = seen.link(proxy.url)
+    await link.start()
+    proxy.target = ("127.0.0.1", 1)
+    proxy.cut()
+    await seen.until(lambda: bool(seen.losses))
+    waits = link.call(commands.Flush())
+    for _ in range(10):
+        with pytest.raises(CannotConnect):
+            await answer(link.call(enqueue(new_id()), timeout_ms=1))
+    link._tick()
+
+    assert link.calls_pending == 1
+    await link.close()
+    with pytest.raises(CannotConnect):
+        await waits
+
+
 async def test_closing_ends_every_call(server: RunningServer, proxy: Proxy) -> None:
     link = Seen().link(proxy.url)
     await link.start()
