@@ -14,6 +14,15 @@ def test_state_replay_and_snapshots_agree_through_a_random_life(seed: int) -> No
     RandomStory(seed).live(250)
 
 
+FAILED_ONCE = [(8, 250), (11, 250), (5_007, 600), (5_022, 600)]
+"""(seed, steps) of lives that found something: they are lived again for ever."""
+
+
+@pytest.mark.parametrize(("seed", "steps"), FAILED_ONCE)
+def test_life_that_failed_once_holds_now(seed: int, steps: int) -> None:
+    RandomStory(seed).live(steps)
+
+
 @settings(max_examples=25)
 @given(seed=st.integers(min_value=0), steps=st.integers(min_value=1, max_value=120))
 def test_short_random_lives_hold_every_invariant(seed: int, steps: int) -> None:

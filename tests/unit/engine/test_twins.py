@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.engine import remembered as remembered_module
 from headrace.engine.finished import Ring, RingEntry, live_entries
 from headrace.engine.job import CANCELLED, GONE, LEASED, READY, SCHEDULED, Job, Spec, encode_cold
 from headrace.engine.keys import Keys
 from headrace.engine.lanes import KindLanes, first_jobs
-from headrace.engine.remembered import Remembered
+from headrace.engine.remembered import Remembered, Remembrance, Slice
 from headrace.engine.start_by import StartBys
 from headrace.engine.table import Table
 from headrace.engine.timers import Timers
@@ -302,6 +304,38 @@ def test_start_by_takes_each_late_job_once(plan: list[tuple[int, int]]) -> None:
                 for gone in late:
                     jobs.remove(gone)
                     del twin[gone]
+
+
+def test_ids_of_wrong_clocks_are_looked_for_in_few_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client an hour ahead makes every slice a candidate for every new job."""
+    monkeypatch.setattr(remembered_module, "SLICE_IDS", 64)
+    remembered = Remembered()
+    now_ms = 1_700_000_000_000
+    dice = random.Random(1)
+    known = []
+    for number in range(64 * 200):
+        ahead_ms = 3_600_000 if number % 64 == 0 else 0
+        known.append(make_job_id(now_ms + number // 64 + ahead_ms, 1, dice.randbytes(8)))
+        remembered.add(known[-1], number, 5, now_ms + number // 64)
+    searched = 0
+    find = Slice.find
+
+    def counting(self: Slice, job_id: bytes) -> Remembrance | None:
+        nonlocal searched
+        searched += 1
+        return find(self, job_id)
+
+    monkeypatch.setattr(Slice, "find", counting)
+    for round_no in range(2):
+        searched = 0
+        for _ in range(400):
+            assert remembered.get(make_job_id(now_ms + 190, 1, dice.randbytes(8))) is None
+        assert searched < 400 * 200 if round_no == 0 else searched < 400
+
+    for number, job_id in enumerate(known):
+        found = remembered.get(job_id)
+        assert found is not None
+        assert found.token == number
 
 
 def test_table_counts_what_it_holds() -> None:
