@@ -68,12 +68,14 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
 def exit_code_of(error: BaseException) -> int:
     if isinstance(error, (Ended, errors.StopError)):
         return error.exit_code
-    if isinstance(error, errors.HeadraceError) and _is_of_the_log(error):
+    if _is_of_the_log(error):
         return IO
     return next((code for kind, code in CODES if isinstance(error, kind)), BUG)
 
 
-def _is_of_the_log(error: errors.HeadraceError) -> bool:
+def _is_of_the_log(error: BaseException) -> bool:
+    if not isinstance(error, errors.HeadraceError):
+        return False
     from headrace.log.base import LogError
 
     return isinstance(error, LogError)
@@ -100,8 +102,8 @@ def end(error: BaseException, *, debug: bool = False) -> int:
 def sentences(error: BaseException) -> list[str]:
     if isinstance(error, errors.BadSettings):
         return list(error.faults)
-    if isinstance(error.__cause__, errors.StopError):
-        return [str(error.__cause__)]  # a log that was lost, and the stop code of the reason
+    if _is_of_the_log(error) and isinstance(error.__cause__, errors.StopError):
+        return [str(error.__cause__)]  # with the stop code that operators search for
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return [f"{where}{error.strerror or error}."]
