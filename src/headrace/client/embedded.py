@@ -23,7 +23,7 @@ import contextlib
 import logging
 import threading
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from headrace.client.connections import BackgroundLoop
@@ -47,8 +47,10 @@ from headrace.model.limits import (
     SUCCESSION_RETRY_MS,
 )
 from headrace.model.settings import ServerSettings, Settings
-from headrace.server.compose import RunningServer, serve
 from headrace.server.listeners import socket_path
+
+if TYPE_CHECKING:
+    from headrace.server.compose import RunningServer
 
 _SETTINGS = Settings(server=ServerSettings(listen=(), unix_socket=True))
 _GRAVE = ("failed", "full", "refused", "stalled", "jumped")
@@ -90,6 +92,8 @@ class Ownership:
         self._links: weakref.WeakSet[EmbeddedLink] = weakref.WeakSet()
         self._not_before_ns = 0
         env.processes.on_exit(self.release)
+        # Not only through `Connections`: the engine outlives an application that is gone.
+        env.processes.after_fork_in_child(self.forget_after_fork)
 
     @property
     def is_ours(self) -> bool:
@@ -150,6 +154,9 @@ class Ownership:
         self._env.processes.close_inherited(self.directory)
 
     async def _serve(self) -> RunningServer:
+        # Engine and server are half of what there is to import, and one process needs them.
+        from headrace.server.compose import serve
+
         return await serve(
             self._env,
             self.directory,
@@ -199,7 +206,7 @@ class EmbeddedLink(Link):
         while True:
             try:
                 welcome = await super().start()
-            except CannotConnect as error:
+            except (CannotConnect, Draining) as error:
                 if loop.time() >= deadline_s:
                     raise self._unresponsive() from error
             else:
