@@ -110,6 +110,22 @@ def test_commits_hold_all_parts_in_order_and_end_where_they_must(
     on_bench(story)
 
 
+def test_commit_ends_where_it_is_told_to() -> None:
+    async def story(bench: Bench) -> None:
+        bench.thread.hold()
+        bench.add(b"in flight ")
+        bench.committer.kick()
+        bench.add(b"before ")
+        bench.add(b"snapshot ")
+        bench.committer.seal_here()
+        bench.add(b"after ")
+        bench.thread.let_go()
+        await bench.pause(1)
+        assert bench.bodies == [b"in flight ", b"before snapshot ", b"after "]
+
+    on_bench(story)
+
+
 def test_refused_commit_keeps_its_id_and_what_came_later_follows_it() -> None:
     async def story(bench: Bench) -> None:
         bench.errors = [Refused("full"), Refused("full")]
