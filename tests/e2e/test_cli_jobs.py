@@ -365,5 +365,8 @@ def test_bench_reports_every_figure_and_leaves_nothing(url: str) -> None:
     for result in ran.json["results"]:
         assert result["jobs_per_s"] > 0
         assert 0 < result["p50_ms"] <= result["p99_ms"] <= result["max_ms"]
+        assert 0 < result["commits"] <= result["jobs"] * 2
+        assert result["commit_bytes_mean"] > 0
+    assert [result["in_flight"] for result in ran.json["results"]] == [1, 20, 4, 1]
     left = headrace("queue", "show", "headrace-bench", "--json", url=url).json
     assert (left["ready"], left["leased"], left["succeeded"]) == (0, 0, 0)

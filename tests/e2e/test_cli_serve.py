@@ -131,6 +131,27 @@ def test_token_is_asked_for_and_never_shown(tmp_path: Path) -> None:
     assert "secret" not in server.err + without.err + "".join(server.lines)
 
 
+def test_probe_inside_a_container_finds_the_token_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `deploy/Containerfile` has it: settings in the environment, the directory as target."""
+    token = tmp_path / "token"
+    token.write_text("secret")
+    token.chmod(0o600)
+    environ = {
+        "HEADRACE_SERVER__LISTEN": "0.0.0.0:0",
+        "HEADRACE_SERVER__INSECURE_PLAINTEXT": "true",
+        "HEADRACE_SERVER__TOKEN_FILE": str(token),
+    }
+    with Program("serve", tmp_path / "d", **environ) as server:
+        server.until("ready")
+        assert headrace("health", url=tmp_path / "d").exit_code == 1
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        assert headrace("health", url=tmp_path / "d").exit_code == 0
+        assert headrace("queue", "list", url=tmp_path / "d").exit_code == 0
+
+
 def test_token_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("secret")
@@ -262,6 +283,15 @@ def test_what_is_no_url_is_refused(url: str) -> None:
     ran = headrace("job", "list", url=url)
     assert ran.exit_code == 2
     assert "is not the address of a server" in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("serve",), ("verify",), ("doctor",), ("backup", "headrace://h:1")]
+)
+def test_url_is_no_directory(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    ran = headrace(*arguments, "headrace://h:1")
+    assert ran.exit_code == 2
+    assert "headrace://h:1 is no directory." in ran.err
 
 
 def test_missing_directory_is_not_made_by_looking(tmp_path: Path) -> None:

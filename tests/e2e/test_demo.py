@@ -40,28 +40,40 @@ def run(where: Path, texts: Path, **environ: str) -> subprocess.CompletedProcess
     )
 
 
-def test_nothing_is_lost_when_worker_and_server_are_killed(tmp_path: Path, texts: Path) -> None:
-    ran = run(tmp_path, texts, ONCE="1")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert f"{FILES + 1} text files below {texts}" in ran.stdout
-    assert re.search(r"After \d+ results the worker was killed", ran.stdout)
-    assert re.search(r"After \d+ results the server was killed", ran.stdout)
-    assert "Nothing was lost: every job reached its final state." in ran.stdout
-    assert f"{FILES + 1} files, " in ran.stdout
-    assert "1 duplicates" in ran.stdout
-    retried = re.search(r"retried +(\d+) jobs", ran.stdout)
+@pytest.fixture(scope="module")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working directory of all runs that succeed."""
+    return tmp_path_factory.mktemp("where")
+
+
+@pytest.fixture(scope="module")
+def first_run(where: Path, texts: Path) -> subprocess.CompletedProcess[str]:
+    return run(where, texts, ONCE="1")
+
+
+def test_nothing_is_lost_when_worker_and_server_are_killed(
+    first_run: subprocess.CompletedProcess[str], where: Path, texts: Path
+) -> None:
+    said = first_run.stdout
+    assert first_run.returncode == 0, said + first_run.stderr
+    assert f"{FILES + 1} text files below {texts}" in said
+    assert re.search(r"After \d+ results the worker was killed", said)
+    assert re.search(r"After \d+ results the server was killed", said)
+    assert "Nothing was lost: every job reached its final state." in said
+    assert f"{FILES + 1} files, " in said
+    assert "1 duplicates" in said
+    retried = re.search(r"retried +(\d+) jobs", said)
     assert retried is not None
     assert int(retried[1]) >= FILES // 20
-    assert headrace("verify", tmp_path / "data", "--deep").exit_code == 0
+    assert headrace("verify", where / "data", "--deep").exit_code == 0
 
 
 def test_second_run_on_the_same_data_works_and_serves_until_a_signal(
-    tmp_path: Path, texts: Path
+    first_run: subprocess.CompletedProcess[str], where: Path, texts: Path
 ) -> None:
-    assert run(tmp_path, texts, ONCE="1").returncode == 0
     process = subprocess.Popen(
         [sys.executable, "-u", str(RUN)],
-        cwd=tmp_path,
+        cwd=where,
         env={**ENVIRON, "HEADRACE_SERVER__LISTEN": "127.0.0.1:0", "DIR": str(texts)},
         stdout=subprocess.PIPE,
         text=True,
@@ -69,14 +81,14 @@ def test_second_run_on_the_same_data_works_and_serves_until_a_signal(
     try:
         assert process.stdout is not None
         assert any("The server goes on" in line for line in process.stdout)
-        assert headrace("health", url=tmp_path / "data").exit_code == 0
+        assert headrace("health", url=where / "data").exit_code == 0
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_S) == 0
     finally:
         process.kill()
         process.communicate()
-    assert headrace("health", url=tmp_path / "data").exit_code == 1
-    assert headrace("doctor", tmp_path / "data", "--json").json["closed_clean"] is True
+    assert headrace("health", url=where / "data").exit_code == 1
+    assert headrace("doctor", where / "data", "--json").json["closed_clean"] is True
 
 
 def test_busy_port_is_a_sentence(tmp_path: Path, texts: Path) -> None:

@@ -33,6 +33,18 @@ from headrace.runtime.env import real_env
 app = noun("bench", "Measure enqueue and drain of a server, and its disk.")
 
 KIND = "headrace-bench"
+COLUMNS = {
+    "name": "",
+    "jobs": "jobs",
+    "jobs_per_s": "jobs/s",
+    "calls": "calls",
+    "in_flight": "in flight",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "max_ms": "max ms",
+    "commits": "commits",
+    "commit_bytes_mean": "bytes each",
+}
 ONE_BY_ONE = 500
 
 
@@ -89,10 +101,10 @@ Step = Callable[[Client, _Load, Progress], Awaitable[list[float]]]
 
 async def _bench(options: Remote, load: _Load) -> dict[str, Any]:
     steps = (
-        ("enqueue, one at a time", min(ONE_BY_ONE, load.jobs), _enqueue_one_by_one),
-        (f"enqueue, {load.concurrency:,} in flight", load.jobs, _enqueue_in_flight),
-        (f"enqueue, bulks of {BULK_JOBS:,}", load.jobs, _enqueue_bulk),
-        ("claim and ack", load.jobs, _drain),
+        ("enqueue, one at a time", min(ONE_BY_ONE, load.jobs), 1, _enqueue_one_by_one),
+        ("enqueue, many in flight", load.jobs, load.concurrency, _enqueue_in_flight),
+        (f"enqueue, bulks of {BULK_JOBS:,}", load.jobs, BULK_CALLS_MAX, _enqueue_bulk),
+        ("claim and ack", load.jobs, 1, _drain),
     )
     async with reached(options, create=True) as found:
         client = found.client
@@ -100,7 +112,6 @@ async def _bench(options: Remote, load: _Load) -> dict[str, Any]:
         try:
             results = [await _measured(client, load, *step) for step in steps]
             settings = (await client.get_queue(load.queue)).settings
-            histograms = (await client.stats()).histograms
         finally:
             await client.purge(load.queue, [State.READY, *FINAL_STATES])
         return {
@@ -108,27 +119,35 @@ async def _bench(options: Remote, load: _Load) -> dict[str, Any]:
             "durability": DURABILITY_WORDS[settings.durability],
             "payload_bytes": load.payload_bytes,
             "disk": disk,
-            "commit_commands_p50": histograms["headrace_commit_commands"]["p50"],
             "results": results,
         }
 
 
 async def _measured(
-    client: Client, load: _Load, name: str, count: int, step: Step
+    client: Client, load: _Load, name: str, count: int, in_flight: int, step: Step
 ) -> dict[str, Any]:
+    before = (await client.stats()).counters
     with progress(name, count) as advance:
         began_s = time.perf_counter()
         latencies_s = sorted(await step(client, load, advance))
         seconds = time.perf_counter() - began_s
+    after = (await client.stats()).counters
+    commits, commit_bytes = (
+        after[name] - before[name]
+        for name in ("headrace_commits_total", "headrace_commit_bytes_total")
+    )
     return {
         "name": name,
         "jobs": count,
         "seconds": round(seconds, 4),
         "jobs_per_s": round(count / seconds),
         "calls": len(latencies_s),
+        "in_flight": in_flight,
         "p50_ms": _percentile_ms(latencies_s, 0.50),
         "p99_ms": _percentile_ms(latencies_s, 0.99),
         "max_ms": _percentile_ms(latencies_s, 1.0),
+        "commits": commits,
+        "commit_bytes_mean": round(commit_bytes / max(commits, 1)),
     }
 
 
@@ -226,19 +245,12 @@ def _show(report: dict[str, Any]) -> None:
             ("target", report["target"]),
             ("durability", report["durability"]),
             ("payload", f"{report['payload_bytes']} bytes"),
-            ("commands a commit", f"{report['commit_commands_p50']:.0f} (p50)"),
             ("disk", shown),
         ]
     )
     print_line("")
     print_table(
-        ("", "jobs", "jobs/s", "calls", "p50 ms", "p99 ms", "max ms"),
-        [
-            tuple(
-                result[name]
-                for name in ("name", "jobs", "jobs_per_s", "calls", "p50_ms", "p99_ms", "max_ms")
-            )
-            for result in report["results"]
-        ],
+        tuple(COLUMNS.values()),
+        [tuple(result[name] for name in COLUMNS) for result in report["results"]],
         "",
     )
