@@ -24,12 +24,14 @@ from headrace.model.settings import Settings
 from headrace.server.compose import RunningServer, serve
 from headrace.server.listeners import socket_path
 
+OPTIONS = LinkOptions(client_name="headrace-cli")
+"""No token: nobody but the owner of the directory can open its socket."""
 RETRY_MS = 50
 
 
 @asynccontextmanager
 async def opened_directory(
-    env: Env, loaded: Loaded, path: str, options: LinkOptions, *, create: bool
+    env: Env, loaded: Loaded, path: str, *, create: bool
 ) -> AsyncIterator[Link]:
     """A link to whoever runs on `path`, which is this process when nobody did.
 
@@ -37,7 +39,7 @@ async def opened_directory(
     `OwnerUnresponsive`; the stop codes of a directory that must not be opened.
     """
     _check_there(env, path, create)
-    opening = _Opening(env, loaded.settings, path, options)
+    opening = _Opening(env, loaded.settings, path)
     try:
         await opening.start()
         yield opening.link
@@ -72,7 +74,7 @@ def _check_there(env: Env, path: str, create: bool) -> None:
 class _Opening:
     """The link of one command, and the server behind it if it runs in this process."""
 
-    def __init__(self, env: Env, settings: Settings, path: str, options: LinkOptions) -> None:
+    def __init__(self, env: Env, settings: Settings, path: str) -> None:
         self._env = env
         self._settings = _private(settings)
         self._path = path
@@ -81,7 +83,7 @@ class _Opening:
         """Why the directory cannot be used any more."""
         self._ending: asyncio.Task[None] | None = None
         """This process serves the directory no more: another one shall, or nobody can."""
-        self.link = Link(env, socket_url(path), options, before_attempt=self._take_over)
+        self.link = Link(env, socket_url(path), OPTIONS, before_attempt=self._take_over)
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -153,8 +155,8 @@ class _Opening:
 
 
 def _private(settings: Settings) -> Settings:
-    """Nobody but this machine's user can connect, and no token is asked for."""
-    server = msgspec.structs.replace(settings.server, listen=(), unix_socket=True, token_file="")
+    """Nobody but this machine's user can connect."""
+    server = msgspec.structs.replace(settings.server, listen=(), unix_socket=True)
     return msgspec.structs.replace(settings, server=server)
 
 
@@ -162,7 +164,7 @@ def _unresponsive(path: str, locked: Locked) -> OwnerUnresponsive:
     pid, host = locked.details.get("pid", 0), locked.details.get("host", "")
     return OwnerUnresponsive(
         f"{path} is in use by process {pid} on host {host}, which does not answer.",
-        hint="It may be starting or stopped; look at it, or end it.",
+        hint="It may be starting or stopped. If it has no Unix socket, name its TCP address.",
         pid=pid,
         host=host,
     )

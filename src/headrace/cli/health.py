@@ -10,7 +10,7 @@ from headrace.cli.directory import socket_url
 from headrace.cli.exits import FAILED, OK
 from headrace.cli.options import REMOTE, Remote
 from headrace.cli.output import print_json, print_line
-from headrace.cli.target import link_options, link_to
+from headrace.cli.target import link_to
 from headrace.cli.times import duration_option
 from headrace.client.target import is_directory
 from headrace.model.commands import GetStats
@@ -41,10 +41,9 @@ async def _fault(options: Remote, timeout_ms: int) -> str:
     """`` when the server has answered a question in time."""
     loaded, env = options.loaded(), real_env()
     url = loaded.settings.client.url
-    is_local = is_directory(url)
-    if is_local:
+    if is_directory(url):
         url = socket_url(os.path.abspath(os.path.expanduser(url)))
-    link = link_to(env, url, link_options(loaded, is_local=is_local))
+    link = link_to(env, url, loaded)
     try:
         async with asyncio.timeout(timeout_ms / 1_000):
             await link.start()

@@ -17,7 +17,6 @@ from headrace.model.handshake import HandOver
 from headrace.model.limits import OWNER_UNRESPONSIVE_MS
 from headrace.model.settings import Settings
 from headrace.server.compose import RunningServer, serve
-from headrace.server.exposure import read_token
 
 
 async def serve_after(
@@ -33,16 +32,15 @@ async def serve_after(
         try:
             return await serve(env, directory, settings, **callbacks)
         except Locked:
-            wait = await _asked_to_hand_over(env, directory, settings)
+            wait = await _asked_to_hand_over(env, directory)
             if not wait or loop.time() > deadline_s:
                 raise
         await asyncio.sleep(RETRY_MS / 1_000)
 
 
-async def _asked_to_hand_over(env: Env, directory: str, settings: Settings) -> bool:
+async def _asked_to_hand_over(env: Env, directory: str) -> bool:
     """Whether the directory may be free soon."""
-    token = read_token(env.disk, settings.server.token_file)
-    link = Link(env, socket_url(directory), LinkOptions(token=token, client_name="headrace-serve"))
+    link = Link(env, socket_url(directory), LinkOptions(client_name="headrace-serve"))
     try:
         await link.start()
         await link.call(HandOver("a server starts on this directory"))

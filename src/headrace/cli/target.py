@@ -52,14 +52,13 @@ async def reached(options: Remote, *, create: bool = False) -> AsyncIterator[Rea
     from headrace.cli.directory import opened_directory
 
     path = os.path.abspath(os.path.expanduser(url))
-    link_to = link_options(loaded, is_local=True)
-    async with opened_directory(env, loaded, path, link_to, create=create) as link:
+    async with opened_directory(env, loaded, path, create=create) as link:
         yield _reached(env, link, path)
 
 
 @asynccontextmanager
 async def _server(env: Env, loaded: Loaded, url: str) -> AsyncIterator[Reached]:
-    link = link_to(env, url, link_options(loaded))
+    link = link_to(env, url, loaded)
     try:
         await link.start()
     except CannotConnect as error:
@@ -72,25 +71,17 @@ async def _server(env: Env, loaded: Loaded, url: str) -> AsyncIterator[Reached]:
         await link.close()
 
 
-def link_to(env: Env, url: str, options: LinkOptions) -> Link:
+def link_to(env: Env, url: str, loaded: Loaded) -> Link:
     """Not connected yet. Raises: `UsageFault` for what is no URL."""
     try:
-        return Link(env, url, options)
+        return Link(env, url, LinkOptions(token=token_of(loaded), client_name=CLIENT_NAME))
     except BadRequest as error:
         raise UsageFault(error.message, hint=error.hint) from error
 
 
-def link_options(loaded: Loaded, *, is_local: bool = False) -> LinkOptions:
-    return LinkOptions(token=token_of(loaded, is_local=is_local), client_name=CLIENT_NAME)
-
-
-def token_of(loaded: Loaded, *, is_local: bool = False) -> str | None:
-    """The client's token; on a data directory the server's own token file serves as well.
-
-    Raises: `BadSettings` when the file cannot be read.
-    """
-    settings = loaded.settings
-    path = settings.client.token_file or (settings.server.token_file if is_local else "")
+def token_of(loaded: Loaded) -> str | None:
+    """What a server on TCP may ask for. Raises: `BadSettings` when its file cannot be read."""
+    path = loaded.settings.client.token_file
     return read_token(real_env().disk, path) or os.environ.get(TOKEN_VARIABLE) or None
 
 
