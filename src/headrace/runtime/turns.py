@@ -127,7 +127,8 @@ class Turns:
         self._size_bytes = 0
         if effects:
             self._events.taken(self._engine.last_index, effects)
-        self._events.begun()
+        if self.is_open:
+            self._events.begun()
 
     def close(self) -> None:
         """No turn ends or begins any more."""
