@@ -234,6 +234,8 @@ HAND_OVER_PAUSE_MS = 5_000
 """An embedded owner that was asked for its directory does not take it again before."""
 SUCCESSION_PAUSE_MS = 200
 """After an owner that ended in good order: whoever asked for the directory comes first."""
+PREDECESSOR_MS = 1_000
+"""What the last owner of a directory gets to close its socket, once its lock is free."""
 SUCCESSION_RETRY_MS = 50
 """Between two looks for the new owner of a directory; several fit TAKEOVER_MS."""
 BULK_JOBS = 1_000

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 
 from headrace.model.env import Network, Server
 from headrace.model.errors import BadSettings
+from headrace.model.limits import PREDECESSOR_MS
 from headrace.model.settings import listen_address
 
 SOCKET_NAME = "headrace.sock"
+_LOOK_AGAIN_S = 0.01
 
 Factory = Callable[[], asyncio.BaseProtocol]
 
@@ -53,10 +55,18 @@ class Listeners:
             await listener.close()
 
     async def _open_unix(self, path: str) -> None:
-        try:
-            self._open.append(await self._network.listen_unix(path, self._local))
-        except OSError as error:
-            raise BadSettings([f"cannot listen on {path}: {_reason(error)}."]) from error
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + PREDECESSOR_MS / 1_000
+        while True:
+            try:
+                self._open.append(await self._network.listen_unix(path, self._local))
+            except OSError as error:
+                # The directory is ours: who listens there has given it up a moment ago.
+                if error.errno != errno.EADDRINUSE or loop.time() >= deadline_s:
+                    raise BadSettings([f"cannot listen on {path}: {_reason(error)}."]) from error
+                await asyncio.sleep(_LOOK_AGAIN_S)
+            else:
+                break
         self.urls.append(f"unix://{path}")
 
     async def _open_tcp(self, text: str) -> None:

@@ -348,3 +348,25 @@ async def test_peer_that_never_reads_does_not_hold_up_the_stop() -> None:
                             break
             await asyncio.wait_for(server.stop(0), DEADLINE_S)
             await stuck.close()
+
+
+async def test_socket_of_a_predecessor_that_is_just_leaving_is_waited_for() -> None:
+    with short_directory() as directory:
+        os.mkdir(f"{directory}/data", 0o700)
+        path = f"{directory}/data/headrace.sock"
+        arrived = asyncio.Event()
+
+        def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+            arrived.set()
+
+        leaving = await asyncio.start_unix_server(refuse, path)
+
+        async def leave() -> None:
+            await arrived.wait()
+            leaving.close()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(leave())
+            async with running(directory) as server, raw_client(server) as client:
+                assert await client.greet()
