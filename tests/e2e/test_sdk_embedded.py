@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 
 from headrace import App, OwnerUnresponsive
+from headrace.client.connections import BackgroundLoop
 from headrace.client.embedded import EmbeddedTarget
+from headrace.client.reconnect import Link
+from headrace.model.errors import BadRequest, Draining, Internal
+from headrace.protocol.connection import ServerConnection
+from headrace.runtime.env import real_env
 from tests.e2e.sdk_kit import Program, ServerProcess, until, working
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no server on Windows")
@@ -262,3 +267,48 @@ async def test_forked_workers_of_a_preloading_server_share_the_directory(
     async with App(str(directory)) as app:
         queue = await (await app.client()).get_queue("default")
     assert queue.ready == 1 + 4 * 25 + 2
+
+
+async def test_application_that_comes_while_the_owner_leaves_takes_over(directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    path = directory / "headrace.sock"
+    farewell = ServerConnection()
+    farewell.refuse(Draining("The server has stopped."))
+    said = b"".join(farewell.take_output())
+
+    def say_and_leave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path.unlink(missing_ok=True)
+        leaving.close()
+        writer.write(said)
+
+    leaving = await asyncio.start_unix_server(say_and_leave, path)
+    async with asyncio.timeout(10), App(str(directory)) as app:
+        await app.client()
+        assert owner_pid(app) == os.getpid()
+
+
+async def test_client_whose_link_has_failed_is_made_anew_by_the_next_call(
+    directory: Path,
+) -> None:
+    async with App(str(directory)) as app:
+        client = await app.client()
+        link = client._link
+        assert isinstance(link, Link)
+        link._fail(Internal("The directory could not be taken over."), tell=True)
+        with pytest.raises(Internal):
+            await client.get_queue("default")
+
+        assert (await (await app.client()).enqueue("default", "noop", b"{}")).created
+
+
+def test_sync_call_from_inside_a_sync_call_is_refused_instead_of_waiting_for_itself() -> None:
+    background = BackgroundLoop(real_env())
+
+    async def nested() -> None:
+        background.run(asyncio.sleep(0))
+
+    try:
+        with pytest.raises(BadRequest, match="Await the async form"):
+            background.run(asyncio.wait_for(nested(), 5))
+    finally:
+        background.stop()

@@ -16,8 +16,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from headrace.client.client import Client
-from headrace.client.target import LinkEvents, Target
+from headrace.client.target import AnyLink, LinkEvents, Target
 from headrace.model.env import Env
+from headrace.model.errors import BadRequest
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class Connections:
         opening = self._clients.get(id(loop))
         if opening is None or opening.loop is not loop:
             opening = self._open(loop)
-        if opening.client is not None:
+        if opening.client is not None and opening.is_usable:
             return opening.client
         return await opening.connected()
 
@@ -96,14 +97,19 @@ class _Opening:
         self.client: Client | None = None
         self._env = env
         self._target = target
+        self._link: AnyLink | None = None
         self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def is_usable(self) -> bool:
+        return self._link is not None and self._link.failure is None
 
     async def connected(self) -> Client:
         async with self._one_at_a_time:
-            if self.client is None:
+            if self.client is None or not self.is_usable:
                 link = self._target.make_link(LinkEvents())
                 await link.start()
-                self.client = Client(link, self._env)
+                self._link, self.client = link, Client(link, self._env)
             return self.client
 
     async def close(self) -> None:
@@ -123,7 +129,16 @@ class BackgroundLoop:
         self._started.wait()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Its result; on interruption (Ctrl-C) the coroutine is cancelled."""
+        """Its result; on interruption (Ctrl-C) the coroutine is cancelled.
+
+        Raises: `BadRequest` on this very loop, which would wait for itself.
+        """
+        if _running_loop() is self._loop:
+            coroutine.close()
+            raise BadRequest(
+                "A sync call was made from code that a sync call runs, and would never end.",
+                hint="Await the async form here, such as `enqueue` instead of `enqueue_sync`.",
+            )
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -147,6 +162,13 @@ class BackgroundLoop:
             self._loop.run_forever()
         finally:
             self._loop.close()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -92,8 +92,6 @@ class Ownership:
         self._links: weakref.WeakSet[EmbeddedLink] = weakref.WeakSet()
         self._not_before_ns = 0
         env.processes.on_exit(self.release)
-        # Not only through `Connections`: the engine outlives an application that is gone.
-        env.processes.after_fork_in_child(self.forget_after_fork)
 
     @property
     def is_ours(self) -> bool:

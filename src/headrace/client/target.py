@@ -42,6 +42,10 @@ class AnyLink(Protocol):
     def connected(self) -> bool: ...
 
     @property
+    def failure(self) -> HeadraceError | None:
+        """Why it will never connect again."""
+
+    @property
     def last_exchange_age_ms(self) -> int: ...
 
     async def start(self) -> Welcome: ...

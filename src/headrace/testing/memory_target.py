@@ -110,6 +110,7 @@ class MemoryLink:
     """As `Link`, of one loop; it is always connected."""
 
     connected = True
+    failure: HeadraceError | None = None
     last_exchange_age_ms = 0
 
     def __init__(self, target: MemoryTarget, events: LinkEvents) -> None:

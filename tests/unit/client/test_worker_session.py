@@ -41,6 +41,7 @@ class HandServer:
 
     url = "by hand"
     needs_heartbeat = False
+    failure: HeadraceError | None = None
 
     def __init__(self) -> None:
         self.connected = True
