@@ -16,18 +16,28 @@ from headrace.cli.exits import UsageFault
 T = TypeVar("T")
 
 
-def noun(name: str, summary: str) -> App:
-    """An application for `headrace NAME`; commands return None or an exit code."""
-    return App(
+def noun(name: str, summary: str | None = None) -> App:
+    """An application for `headrace NAME`; commands return None or an exit code.
+
+    `summary` is for nouns with verbs; a noun that is a command says itself what it does.
+    """
+    made = App(
         name=f"headrace {name}",
         help=summary,
-        default_parameter=Parameter(negative=""),
+        default_parameter=Parameter(negative="", show_default=_shown_default),
         version_flags=[],
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
         suppress_keyboard_interrupt=False,
     )
+    made["--help"].show = False
+    return made
+
+
+def _shown_default(value: Any) -> str | None:
+    """Only defaults that say something: neither `False` nor an empty text."""
+    return str(value) if value else None
 
 
 def run_noun(app: App, arguments: list[str]) -> int:

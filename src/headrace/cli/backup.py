@@ -13,7 +13,7 @@ from headrace.cli.serve import local_path
 from headrace.log.file.inspect import CopyReport, copy_consistent
 from headrace.runtime.env import real_env
 
-app = noun("backup", "Copy a data directory, also one in use.")
+app = noun("backup")
 
 
 @app.default

@@ -30,7 +30,7 @@ from headrace.model.limits import BULK_CALLS_MAX, BULK_JOBS, CLAIM_JOBS_MAX, PAY
 from headrace.model.queue import DURABILITY_WORDS
 from headrace.runtime.env import real_env
 
-app = noun("bench", "Measure enqueue and drain of a server, and its disk.")
+app = noun("bench")
 
 KIND = "headrace-bench"
 COLUMNS = {

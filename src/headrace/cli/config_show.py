@@ -12,7 +12,7 @@ app = noun("config", "Show every setting and its source.")
 
 @app.command
 def show(*, options: Remote = REMOTE) -> None:
-    """Every setting: value and source (a flag, a variable, a file, or the default).
+    """Show every setting: value and source (a flag, a variable, a file, or the default).
 
     With --json, durations are whole ms and sizes whole bytes.
     """

@@ -37,7 +37,7 @@ def list_dead(
     cursor: str = "",
     options: Remote = REMOTE,
 ) -> None:
-    """Dead jobs; as `headrace job list --state dead`.
+    """List dead jobs; as `headrace job list --state dead`.
 
     Args:
         queue: Of this queue only.
@@ -71,7 +71,7 @@ def retry(
     yes: Annotated[bool, Parameter(alias="-y")] = False,
     options: Remote = REMOTE,
 ) -> int:
-    """Dead jobs wait again: same id, attempt 0, errors kept.
+    """Let dead jobs wait again: same id, attempt 0, errors kept.
 
     Args:
         all: All dead jobs, or all of --queue and --kind.

@@ -25,7 +25,7 @@ from headrace.model.handshake import SOFTWARE_VERSION
 from headrace.model.limits import CONNECTIONS_MAX, DISK_RESERVE_BYTES, SEGMENT_BYTES_DEFAULT
 from headrace.runtime.env import real_env
 
-app = noun("doctor", "Look a data directory and its disk over.")
+app = noun("doctor")
 
 SLOW_SYNC_MS = 10.0
 """Above it the disk, not headrace, decides how fast jobs are taken."""

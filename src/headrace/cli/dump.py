@@ -10,7 +10,7 @@ from headrace.cli.serve import directory_of
 from headrace.cli.wire_names import plain
 from headrace.runtime.env import real_env
 
-app = noun("dump", "Print the records of the log as JSON lines.")
+app = noun("dump")
 
 
 @app.default

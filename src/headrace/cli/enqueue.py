@@ -27,7 +27,7 @@ from headrace.model.job import FINAL_STATES, JobExtra, JobSpec, RetryPolicy, Sta
 from headrace.model.limits import CALL_BYTES_MAX, PRIORITY_DEFAULT, RESULT_WAIT_MS
 from headrace.model.replies import JobView
 
-app = noun("enqueue", "Enqueue one job, and perhaps wait for it.")
+app = noun("enqueue")
 
 
 @app.default

@@ -17,12 +17,12 @@ from headrace.model.commands import GetStats
 from headrace.model.errors import HeadraceError
 from headrace.runtime.env import real_env
 
-app = noun("health", "Exit code 0 when a server answers, else 1.")
+app = noun("health")
 
 
 @app.default
 def health(*, timeout: str = "3s", options: Remote = REMOTE) -> int:
-    """Exit code 0 when a server answers, else 1.
+    """Ask a server for a sign of life: exit code 0 when it answers, else 1.
 
     A directory that nobody runs on is not opened: it is not healthy.
 

@@ -33,7 +33,7 @@ JobIds = Annotated[tuple[str, ...], Parameter(name="JOB_ID")]
 
 @app.command
 def show(job_id: str, /, *, full: bool = False, options: Remote = REMOTE) -> None:
-    """One job with all that is known of it: payload, result, errors, history, log.
+    """Show all that is known of one job: payload, result, errors, history, log.
 
     Args:
         full: Show long payloads, results and tracebacks whole.
@@ -65,7 +65,7 @@ def list_jobs(
     cursor: str = "",
     options: Remote = REMOTE,
 ) -> None:
-    """Jobs that fit all that is asked for, by queue and state, in order of number.
+    """List jobs that fit all that is asked for, by queue and state, in order of number.
 
     Args:
         queue: Of this queue only.
@@ -97,7 +97,7 @@ def list_jobs(
 
 @app.command
 def cancel(*job_id: str, reason: str = "", options: Remote = REMOTE) -> int:
-    """Waiting jobs are cancelled; running ones are asked to stop.
+    """Cancel waiting jobs, and ask running ones to stop.
 
     Args:
         reason: Kept with the job.
@@ -107,7 +107,7 @@ def cancel(*job_id: str, reason: str = "", options: Remote = REMOTE) -> int:
 
 @app.command
 def retry(*job_id: str, delay: str | None = None, options: Remote = REMOTE) -> int:
-    """Dead or cancelled jobs wait again: same id, attempt 0, errors kept.
+    """Let dead or cancelled jobs wait again: same id, attempt 0, errors kept.
 
     Args:
         delay: Not before this time has passed, as 10m.
@@ -120,13 +120,13 @@ def retry(*job_id: str, delay: str | None = None, options: Remote = REMOTE) -> i
 
 @app.command
 def run_now(*job_id: str, options: Remote = REMOTE) -> int:
-    """Waiting jobs are due now."""
+    """Make waiting jobs due now."""
     return change(options, job_id, lambda client, one: client.reschedule(one), "due now")
 
 
 @app.command
 def priority(level: int, *job_id: str, options: Remote = REMOTE) -> int:
-    """Waiting jobs have another priority: 0 to 255, higher runs first inside a queue."""
+    """Change the priority of waiting jobs: 0 to 255, higher runs first inside a queue."""
     if not 0 <= level <= PRIORITY_MAX:
         raise UsageFault(f"The priority must be from 0 to {PRIORITY_MAX}, not {level}.")
     return change(
@@ -140,7 +140,7 @@ def delete(
     yes: Annotated[bool, Parameter(alias="-y")] = False,
     options: Remote = REMOTE,
 ) -> int:
-    """Final or waiting jobs are gone, and so is everything known of them.
+    """Delete final or waiting jobs, and everything known of them.
 
     Args:
         yes: Do not ask.
@@ -153,7 +153,7 @@ def delete(
 
 @app.command
 def explain(job_id: str, /, *, options: Remote = REMOTE) -> None:
-    """Why a job does not run, what holds it, and what would free it."""
+    """Say why a job does not run, what holds it, and what would free it."""
 
     wanted_id = wanted(job_id)
 

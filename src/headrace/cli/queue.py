@@ -32,7 +32,7 @@ Duration = Annotated[str | None, Parameter(help="As 10m or 1h30m.")]
 
 @app.command(name="list")
 def list_queues(*, options: Remote = REMOTE) -> None:
-    """All queues, with how many jobs are in which state."""
+    """List queues, with how many jobs are in which state."""
 
     async def look() -> list[QueueView]:
         async with reached(options) as found:
@@ -47,7 +47,7 @@ def list_queues(*, options: Remote = REMOTE) -> None:
 
 @app.command
 def show(queue: str, /, *, options: Remote = REMOTE) -> None:
-    """One queue: jobs, totals and settings."""
+    """Show one queue: jobs, totals and settings."""
 
     async def look() -> QueueView:
         async with reached(options) as found:
@@ -62,13 +62,13 @@ def show(queue: str, /, *, options: Remote = REMOTE) -> None:
 
 @app.command
 def pause(queue: str, /, *, options: Remote = REMOTE) -> None:
-    """Nothing is claimed from it any more; what runs goes on, new jobs are taken."""
+    """Stop claims from a queue; what runs goes on, new jobs are taken."""
     _change(options, queue, lambda client: client.pause_queue(queue), "is paused")
 
 
 @app.command
 def resume(queue: str, /, *, options: Remote = REMOTE) -> None:
-    """Jobs are claimed from it again."""
+    """Let jobs be claimed from a queue again."""
     _change(options, queue, lambda client: client.resume_queue(queue), "is served again")
 
 
@@ -152,7 +152,7 @@ def purge(
     yes: Annotated[bool, Parameter(alias="-y")] = False,
     options: Remote = REMOTE,
 ) -> None:
-    """All jobs of these states are gone, in steps of 1,000.
+    """Delete all jobs of the states named, in steps of 1,000.
 
     Args:
         state: Which jobs: any state but leased; may be given several times.

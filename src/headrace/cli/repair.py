@@ -22,7 +22,7 @@ from headrace.log.base import Commit
 from headrace.log.file.inspect import Severity, Truncation, rebuild_current, truncate_at
 from headrace.runtime.env import real_env
 
-app = noun("repair", "Mend a damaged directory; says what it would lose.")
+app = noun("repair")
 
 
 @app.default

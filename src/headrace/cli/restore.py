@@ -15,7 +15,7 @@ from headrace.cli.serve import local_path
 from headrace.log.file.inspect import restore as restore_files
 from headrace.runtime.env import real_env
 
-app = noun("restore", "Make a data directory from a backup.")
+app = noun("restore")
 
 
 @app.default

@@ -28,7 +28,7 @@ from headrace.model.settings import Settings
 from headrace.runtime.env import real_env
 from headrace.server.compose import RunningServer
 
-app = noun("serve", "Run a server on a data directory.")
+app = noun("serve")
 
 
 @app.default

@@ -15,7 +15,7 @@ app = noun("session", "List workers and other clients.")
 
 @app.command(name="list")
 def list_sessions(*, options: Remote = REMOTE) -> None:
-    """All sessions: who, where, what it serves, what it holds, and whether it is well."""
+    """List sessions: who, where, what it serves, what it holds, and whether it is well."""
 
     async def look() -> list[SessionView]:
         async with reached(options) as found:

@@ -11,12 +11,12 @@ from headrace.cli.target import reached
 from headrace.cli.wire_names import plain
 from headrace.model.replies import StatsReply
 
-app: App = noun("stats", "Counters, gauges and latencies of a server.")
+app: App = noun("stats")
 
 
 @app.default
 def stats(*, options: Remote = REMOTE) -> None:
-    """Counters, gauges and latencies of a server.
+    """Print counters, gauges and latencies of a server.
 
     With --json under the names that metrics have; histograms with their buckets.
     """

@@ -24,7 +24,7 @@ from headrace.model.replies import QueueView, SessionView, StatsReply
 if TYPE_CHECKING:
     from rich.console import Group
 
-app = noun("top", "Queues and sessions, live.")
+app = noun("top")
 
 RATES = ("enqueued", "succeeded", "failed", "dead")
 
@@ -43,7 +43,7 @@ class Look(msgspec.Struct, frozen=True):
 
 @app.default
 def top(*, interval: str = "1s", once: bool = False, options: Remote = REMOTE) -> None:
-    """Queues and sessions, live; Ctrl-C ends it.
+    """Show queues and sessions, live; Ctrl-C ends it.
 
     Args:
         interval: Time between two looks.

@@ -19,7 +19,7 @@ from headrace.log.file.layout import advise_rebuild, advise_truncate
 from headrace.model.errors import StopError
 from headrace.runtime.env import real_env
 
-app = noun("verify", "Check every byte of a data directory.")
+app = noun("verify")
 
 
 @app.default

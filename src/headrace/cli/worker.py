@@ -25,7 +25,7 @@ from headrace.client.errors import NotFound
 from headrace.client.target import TOKEN_VARIABLE, URL_VARIABLE, target_of
 from headrace.client.worker import Worker, WorkerOptions
 
-app = noun("worker", "Run the jobs of an application, as MODULE:APP.")
+app = noun("worker")
 
 
 @app.default

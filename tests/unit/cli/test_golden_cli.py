@@ -27,8 +27,9 @@ def test_new_commands_and_options_are_in_the_golden_file() -> None:
     assert current() == GOLDEN
 
 
-def test_every_noun_of_the_help_is_an_application_with_that_name_and_summary() -> None:
+def test_every_noun_of_the_help_is_an_application_of_that_name() -> None:
     for noun in (noun for group in NOUNS.values() for noun in group):
         app = importlib.import_module(noun.module).app
         assert app.name[0] == f"headrace {noun.name}"
-        assert app.help == noun.summary
+        if app.default_command is None:
+            assert app.help == noun.summary
