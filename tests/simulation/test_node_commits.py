@@ -16,7 +16,7 @@ from headrace.model.errors import (
     Overloaded,
     UnknownJob,
 )
-from headrace.model.job import State
+from headrace.model.job import JobExtra, State
 from headrace.model.options import EngineOptions
 from headrace.model.queue import DURABILITY_ASYNC, DURABILITY_GROUP, DURABILITY_SYNC
 from headrace.testing.sim_loop import SimNodeEnv, run_simulated
@@ -366,6 +366,25 @@ def test_turn_is_cut_at_the_size_of_a_commit_and_commands_stay_whole() -> None:
         sizes = [len(commit.body) for commit in world.commits[before:]]
         assert len(sizes) == 2
         assert max(sizes) <= limits.COMMIT_BODY_BYTES_MAX
+
+    run_simulated(story)
+
+
+def test_turn_whose_records_outgrow_their_estimate_is_many_commits() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env, engine=EngineOptions()).start()
+        extra = JobExtra(tags=tuple(f"{number:064}" for number in range(limits.TAGS_MAX)))
+        before = len(world.commits)
+        requests = [
+            world.send(world.enqueue(*(world.job_id() for _ in range(1_000)), extra=extra))
+            for _ in range(30)
+        ]
+        for request in requests:
+            await world.peer.answer(request)
+        commits = world.commits[before:]
+        assert sum(len(commit.body) for commit in commits) > limits.COMMIT_BODY_BYTES_MAX
+        assert max(len(commit.body) for commit in commits) <= limits.COMMIT_BODY_BYTES_MAX
+        assert not world.failures
 
     run_simulated(story)
 

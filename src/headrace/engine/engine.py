@@ -149,6 +149,11 @@ class Engine:
         more = dispatch(self._turn)
         return maintaining.prune_full_rings(self._turn) or more
 
+    @property
+    def turn_record_count(self) -> int:
+        """Records that the turn has emitted so far."""
+        return len(self._turn.records)
+
     def take_turn(self) -> tuple[list[Record], list[Effect]]:
         """What the turn has emitted and owes; the next turn begins empty."""
         turn = self._turn

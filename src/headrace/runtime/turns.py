@@ -20,6 +20,7 @@ from headrace.model.commands import Command
 from headrace.model.effects import Effect
 from headrace.model.errors import ClientError, Unavailable
 from headrace.model.limits import COMMIT_BYTES_MAX, COMMIT_COMMANDS_MAX
+from headrace.model.records import Record
 from headrace.model.replies import Reply
 from headrace.runtime.clock import LogClock
 from headrace.runtime.committer import Committer, Part
@@ -66,7 +67,8 @@ class Turns:
         self._events = events
         self.is_open = False
         self._opened_ns = 0
-        self._commands = 0
+        self._ends: list[int] = []
+        """How many records the turn had when each of its commands had run."""
         self._size_bytes = 0
         self._closed = False
 
@@ -91,10 +93,10 @@ class Turns:
 
         A commit's worth of commands before it stands by itself.
         """
-        if self._commands >= COMMIT_COMMANDS_MAX or self._size_bytes >= COMMIT_BYTES_MAX:
+        if len(self._ends) >= COMMIT_COMMANDS_MAX or self._size_bytes >= COMMIT_BYTES_MAX:
             self.cut()
         reply = self._engine.run(command, self._seeds.next())
-        self._commands += 1
+        self._ends.append(self._engine.turn_record_count)
         self._size_bytes += size_bytes
         return reply
 
@@ -113,22 +115,41 @@ class Turns:
         """What ran so far is with the committer; `seals`: nothing later shares its commit."""
         records, effects = self._engine.take_turn()
         if records:
-            self._committer.add(
-                Part(
-                    body=encode_records(records),
-                    record_count=len(records),
-                    command_count=self._commands,
-                    now_ms=self.now_ms,
-                    closed_ns=self._clock.mono_ns(),
-                    seals=seals,
-                )
-            )
-        self._commands = 0
+            body = encode_records(records)
+            if len(body) <= COMMIT_BYTES_MAX:
+                self._add(body, len(records), len(self._ends))
+            else:
+                self._add_in_parts(records)
+            if seals:
+                self._committer.seal_here()
+        self._ends.clear()
         self._size_bytes = 0
         if effects:
             self._events.taken(self._engine.last_index, effects)
         if self.is_open:
             self._events.begun()
+
+    def _add(self, body: bytes, record_count: int, command_count: int) -> None:
+        now_ns = self._clock.mono_ns()
+        self._committer.add(Part(body, record_count, command_count, self.now_ms, now_ns))
+
+    def _add_in_parts(self, records: list[Record]) -> None:
+        """The records came out larger than their commands let expect: each part is as many
+        whole commands as a commit holds, or a single one that is larger."""
+        # What no command emitted (claims at the end of the turn) goes with the last one.
+        ends = [*self._ends[:-1], len(records)]
+        bodies: list[bytes] = []
+        first = begun = size_bytes = commands = 0
+        for end in ends:
+            body = encode_records(records[first:end])
+            if size_bytes + len(body) > COMMIT_BYTES_MAX and bodies:
+                self._add(b"".join(bodies), first - begun, commands)
+                bodies, begun, size_bytes, commands = [], first, 0, 0
+            bodies.append(body)
+            size_bytes += len(body)
+            commands += 1
+            first = end
+        self._add(b"".join(bodies), first - begun, commands)
 
     def close(self) -> None:
         """No turn ends or begins any more."""
