@@ -87,8 +87,11 @@ def size_of(command: Enqueue | Ack) -> int:
 
 def _size_of_job(job: NewJob) -> int:
     size_bytes = len(job.payload) + _JOB_BYTES
-    if job.extra is not None and job.extra.headers:
-        size_bytes += sum(len(name) + len(value) for name, value in job.extra.headers.items())
+    extra = job.extra
+    if extra is not None:
+        size_bytes += _JOB_BYTES + len(extra.key) + sum(map(len, extra.tags))
+        if extra.headers:
+            size_bytes += sum(len(name) + len(value) for name, value in extra.headers.items())
     return size_bytes
 
 

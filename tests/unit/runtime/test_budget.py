@@ -46,8 +46,10 @@ def test_retry_after_follows_the_disk() -> None:
 
 def test_size_counts_payloads_headers_and_results() -> None:
     plain = NewJob(bytes(16), 0, bytes(1_000))
-    extra = JobExtra(headers={"trace": "x" * 500})
+    headers = JobExtra(headers={"trace": "x" * 500})
+    labels = JobExtra(key="k" * 200, tags=("t" * 64,) * 16)
     assert 1_000 <= size_of(Enqueue([SPEC], [plain])) < 1_200
     assert size_of(Enqueue([SPEC], [plain, plain])) == 2 * size_of(Enqueue([SPEC], [plain]))
-    assert size_of(Enqueue([SPEC], [NewJob(bytes(16), 0, b"", extra=extra)])) >= 505
+    assert size_of(Enqueue([SPEC], [NewJob(bytes(16), 0, b"", extra=headers)])) >= 505
+    assert size_of(Enqueue([SPEC], [NewJob(bytes(16), 0, b"", extra=labels)])) >= 1_224
     assert size_of(Ack([(bytes(16), 1, bytes(300)), (bytes(16), 1, None)])) == 300
