@@ -35,6 +35,10 @@ def pid_and(number: int, word: Annotated[str, Depends(prefix)] = "") -> list:
 def once() -> int:
     return os.getpid()
 
+@app.job(executor="process", max_rss="1MiB")
+def fat() -> int:
+    return os.getpid()
+
 @app.job(executor="process")
 async def steps(ctx: JobContext) -> str:
     ctx.log("from the child")
@@ -96,9 +100,10 @@ async def test_child_process_runs_job_after_job_with_its_own_dependencies(child_
     assert second == [first[0], "from", 2]
 
 
-async def test_child_process_is_replaced_after_its_jobs(child_app: App) -> None:
+@pytest.mark.parametrize("kind", ["once", "fat"], ids=["max_jobs", "max_rss"])
+async def test_child_process_is_replaced_when_it_is_worn(child_app: App, kind: str) -> None:
     async with working(child_app, target="child_jobs:app", processes=1):
-        assert await run(child_app, "once") != await run(child_app, "once")
+        assert await run(child_app, kind) != await run(child_app, kind)
 
 
 async def test_child_speaks_and_snoozes_through_its_worker(child_app: App) -> None:

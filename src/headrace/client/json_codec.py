@@ -148,5 +148,19 @@ def _encode_model(value: Any) -> Any:
 
 def _decode_model(type_: type, plain: Any) -> Any:
     if hasattr(type_, "model_validate"):
-        return type_.model_validate(plain)
+        try:
+            return type_.model_validate(plain)
+        except ValueError as error:
+            raise ValueError(_without_values(error)) from None
     raise TypeError(f"JSON cannot carry {type_.__name__}")
+
+
+def _without_values(error: ValueError) -> str:
+    """Pydantic's message shows what was given; errors are logged, and payloads never are."""
+    if not hasattr(error, "errors"):
+        return str(error)
+    faults = [
+        f"{'.'.join(str(part) for part in fault['loc']) or type(error).__name__}: {fault['msg']}"
+        for fault in error.errors()
+    ]
+    return "; ".join(faults)

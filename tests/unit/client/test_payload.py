@@ -161,6 +161,23 @@ def test_model_that_refuses_its_value_makes_the_payload_a_misfit() -> None:
         codec_of(Model).decode(b'{"value": {}}')
 
 
+class TellsTooMuch(ValueError):
+    def errors(self) -> list[dict[str, Any]]:
+        return [{"loc": ("card", 0), "msg": "Field required", "input": "4111 1111"}]
+
+
+def test_model_that_shows_its_input_in_its_error_does_not_show_it_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(plain: Any) -> None:
+        raise TellsTooMuch(f"input_value={plain}")
+
+    monkeypatch.setattr(Model, "model_validate", refuse)
+    with pytest.raises(PayloadMismatch, match=r"card\.0: Field required") as misfit:
+        codec_of(Model).decode(b'{"value": "4111 1111"}')
+    assert "4111" not in str(misfit.value)
+
+
 def test_parameter_added_with_a_default_runs_older_payloads() -> None:
     def send(user_id: int, tags: list[str] = ["new"]) -> None: ...  # noqa: B006
 
