@@ -82,7 +82,7 @@ class JobFailed(HeadraceError):
         self.remote_traceback = last.traceback
         what = f"{last.type}: {last.message}" if last.message else last.type
         super().__init__(
-            f"Job {job_id} ({kind}) is dead after {max(last.attempt, 1)} attempt(s): {what}.",
+            f"Job {job_id} ({kind}) is dead at attempt {max(last.attempt, 1)}: {what.rstrip('.')}.",
             hint=f"`headrace job show {job_id}` shows every error; `job retry` runs it again.",
         )
 
