@@ -66,6 +66,24 @@ def test_started_frame_of_a_moment_ago_counts_when_the_session_closes() -> None:
     run_simulated(story)
 
 
+def test_session_closed_and_opened_in_one_turn_is_watched_like_any_other() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        worker = await world.worker()
+        world.send(c.CloseSession(session_id(1), "stopped"), worker)
+        await world.ask(world.open_session(1), worker)
+        await world.ask(world.enqueue())
+        job, _ = await worker.job()
+        beat = c.Heartbeat(session_id(1), 1, 0, 0, 0)
+        await world.ask(beat)
+
+        await world.pause(LEASE_MS + 1_000)
+        assert (await world.state_of(job.job_id)).state == State.READY
+        assert (await world.ask(c.ListSessions())).sessions == []
+
+    run_simulated(story)
+
+
 def test_heartbeats_keep_leases_for_hours() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()

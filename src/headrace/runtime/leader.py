@@ -228,9 +228,13 @@ class Leader:
                 if self._waits.count:
                     self._handlers.job_ended(effect.job_id)  # type: ignore[union-attr]
             elif kind is SessionEnded:
-                self._sessions.end(effect.session_id)  # type: ignore[union-attr]
+                self._end_session(effect.session_id)  # type: ignore[union-attr]
             else:
                 self._releases.hold_effect(index, effect)
+
+    def _end_session(self, session_id: bytes) -> None:
+        if not self.engine.session_lease_ms(session_id):  # else it was opened again since
+            self._sessions.end(session_id)
 
     def _ended(self) -> None:
         self._releases.release(self._committer.durable_index)
