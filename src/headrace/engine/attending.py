@@ -130,7 +130,8 @@ def resume_session(turn: Turn, command: ResumeSession, seed: int) -> SessionResu
     """
     session = find_session(turn, command.session_id)
     check_range("credit", command.credit, 0, limits.SESSION_CREDIT_MAX)
-    check_range("leases held", len(command.held), 0, limits.SESSION_CREDIT_MAX)
+    # Beside its credit a worker may hold what it has settled and had no answer for.
+    check_range("leases held", len(command.held), 0, 2 * limits.SESSION_CREDIT_MAX)
     verdicts = [_verdict(turn, session, held.job_id, held.token) for held in command.held]
     known = {(held.job_id, held.token) for held in command.held}
     _give_back(turn, session, known)

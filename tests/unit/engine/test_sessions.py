@@ -219,6 +219,18 @@ def test_resume_gives_back_a_job_that_the_worker_knows_by_an_older_lease() -> No
     assert story.state(job_id) is State.READY
 
 
+def test_resume_may_name_settled_jobs_beside_a_full_credit() -> None:
+    story = Story()
+    session_id = story.open_session()
+    numbers = range(limits.SESSION_CREDIT_MAX + 1)
+    held = [HeldLease(number.to_bytes(16, "big"), 1, True) for number in numbers]
+
+    reply = story.run(ResumeSession(session_id, held, limits.SESSION_CREDIT_MAX))
+
+    assert isinstance(reply, SessionResumed)
+    assert set(reply.verdicts) == {VERDICT_DROP}
+
+
 def test_close_returns_what_had_not_started_and_charges_the_rest() -> None:
     story = Story()
     session_id = story.open_session()
