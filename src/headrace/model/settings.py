@@ -76,7 +76,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of memory: live jobs are held in it. Changes need a restart."""
 
     jobs_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = limits.JOBS_MAX_DEFAULT
-    """Live jobs of the node; beyond it an enqueue is refused with `limit_reached`. A job
+    """Live jobs of the node; beyond it an enqueue is refused with `memory_full`. A job
     takes up to 700 bytes beside its payload."""
     payload_memory_bytes: Annotated[int, Meta(ge=1 * limits.MIB, le=1024 * GIB)] = (
         limits.PAYLOAD_MEMORY_BYTES_DEFAULT
