@@ -10,6 +10,9 @@ Inside the block the application talks to the real engine in this process instea
 server or directory. Time stands still but for `advance`, so a retry in an hour takes no
 hour. Handlers, hooks, dependencies and executors run as they do on a worker.
 
+`TestApp(app, eager=True)` needs no `run_until_idle`: an enqueue returns when its job, and
+what that enqueued, has run; retries and delayed jobs still wait for `advance`.
+
 Not simulated: durability, worker crashes, and the loop's own time (a handler's
 `asyncio.sleep` and a job's `timeout` take as long as they say).
 """
@@ -41,7 +44,13 @@ class TestApp:
     """Not a test class, whatever its name says to pytest."""
 
     def __init__(
-        self, app: App, *, now: datetime | None = None, seed: int = 0, target: str = ""
+        self,
+        app: App,
+        *,
+        now: datetime | None = None,
+        seed: int = 0,
+        target: str = "",
+        eager: bool = False,
     ) -> None:
         """An application in memory.
 
@@ -49,11 +58,15 @@ class TestApp:
             now: where the virtual clock begins.
             seed: of the jitter of retries.
             target: `module:app`, needed by jobs with `executor="process"` only.
+            eager: jobs run as they are enqueued.
         """
         self.app = app
         self._module_target = target
         self.clock = VirtualClock(now) if now is not None else VirtualClock()
         self._target = MemoryTarget(self.clock, seed)
+        self._is_running = False
+        if eager:
+            self._target.after_enqueue = self._run_eagerly
         self._replaced: tuple[Any, Connections] | None = None
         self.reports: list[tuple[str, dict[str, Any]]] = []
         """What workers had to tell: (event, fields) each."""
@@ -67,6 +80,7 @@ class TestApp:
         """
         self._target.maintain()
         worker = Worker(self.app, _OPTIONS, target=self._module_target, report=self._note)
+        self._is_running = True
         running = asyncio.create_task(worker.run())
         try:
             await _either(worker.started(), running)
@@ -74,7 +88,10 @@ class TestApp:
                 await asyncio.sleep(_LOOK_AGAIN_S)
         finally:
             worker.stop()
-            await running
+            try:
+                await running
+            finally:
+                self._is_running = False
         return worker.finished_count
 
     async def advance(self, duration: Duration) -> int:
@@ -150,6 +167,11 @@ class TestApp:
 
     def _is_idle(self, worker: Worker) -> bool:
         return worker.is_idle and not self._target.engine.has_ready(worker.queues, worker.kinds)
+
+    async def _run_eagerly(self) -> None:
+        # What a handler enqueues runs in the same round: to wait for it would never end.
+        if not self._is_running:
+            await self.run_until_idle()
 
     def _note(self, event: str, **fields: Any) -> None:
         self.reports.append((event, fields))

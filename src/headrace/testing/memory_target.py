@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from headrace.client.target import AnyLink, LinkEvents
@@ -35,6 +36,8 @@ class MemoryTarget:
         self._lock = threading.RLock()
         self._links: dict[bytes, MemoryLink] = {}
         self._waiters: dict[bytes, list[tuple[MemoryLink, asyncio.Future[Any]]]] = {}
+        self.after_enqueue: Callable[[], Coroutine[Any, Any, object]] | None = None
+        """Has run before an enqueue is answered: eager mode."""
         self.engine.start_epoch(1, b"\0" * 8, "memory", clock.now_ms)
         self.engine.take_turn()
 
@@ -117,6 +120,7 @@ class MemoryLink:
         self._target = target
         self._events = events
         self._loop = asyncio.get_running_loop()
+        self._late: set[asyncio.Task[object]] = set()
 
     async def start(self) -> Welcome:
         welcome = Welcome(server_version="memory")
@@ -158,7 +162,29 @@ class MemoryLink:
         except HeadraceError as error:
             future.set_exception(error)
         else:
-            future.set_result(reply)
+            follow_up = self._target.after_enqueue
+            if follow_up is not None and isinstance(command, commands.Enqueue):
+                self._answer_after(follow_up(), future, reply)
+            else:
+                future.set_result(reply)
+
+    def _answer_after(
+        self, follow_up: Coroutine[Any, Any, object], future: asyncio.Future[Any], reply: Any
+    ) -> None:
+        task = self._loop.create_task(follow_up)
+        self._late.add(task)
+
+        def done(task: asyncio.Task[object]) -> None:
+            self._late.discard(task)
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if future.done():
+                return
+            if error is None:
+                future.set_result(reply)
+            else:
+                future.set_exception(error)
+
+        task.add_done_callback(done)
 
     def _reply_to(self, command: Command) -> Any:
         if isinstance(command, commands.Flush):

@@ -45,6 +45,52 @@ async def test_nothing_runs_until_it_is_told_to(app: App) -> None:
         assert await test.run_until_idle() == 0
 
 
+async def test_eager_enqueue_returns_when_its_job_and_what_that_enqueued_have_run(
+    app: App,
+) -> None:
+    @app.job()
+    def leaf(number: int) -> int:
+        return number
+
+    @app.job()
+    def root(number: int) -> int:
+        leaf.enqueue_sync(number)
+        return number + 1
+
+    async with TestApp(app, eager=True) as test:
+        job = await root.enqueue(1)
+
+        assert await job.state() is State.SUCCEEDED
+        assert await job.result() == 2
+        assert [one.kind for one in test.jobs(state=State.SUCCEEDED)] == ["root", "leaf"]
+
+
+async def test_eager_enqueue_of_a_failing_job_leaves_its_retry_to_the_clock(app: App) -> None:
+    @app.job(retry=Retry(attempts=2, base="1h", jitter=False))
+    async def fails(ctx: JobContext) -> None:
+        raise ValueError(ctx.attempt)
+
+    async with TestApp(app, eager=True) as test:
+        job = await fails.enqueue()
+        assert await job.state() is State.SCHEDULED
+        assert await test.advance("1h") == 1
+
+        assert await job.state() is State.DEAD
+
+
+def test_eager_mode_is_for_code_without_a_loop_too(app: App) -> None:
+    @app.job()
+    def double(number: int) -> int:
+        return 2 * number
+
+    with TestApp(app, eager=True):
+        assert [job.result_sync() for job in app.enqueue_many_sync(map(double.job, range(3)))] == [
+            0,
+            2,
+            4,
+        ]
+
+
 async def test_advance_runs_each_job_at_its_time(app: App) -> None:
     times: list[datetime] = []
     start = datetime(2031, 5, 1, 9, tzinfo=UTC)
@@ -74,7 +120,7 @@ async def test_retries_run_out_in_no_time(app: App) -> None:
         job = await fails.enqueue()
 
         assert await test.run_until_done() == 5
-        with pytest.raises(JobFailed, match=r"5 attempt"):
+        with pytest.raises(JobFailed, match="at attempt 5"):
             await job.result()
         assert test.clock.now - begin >= timedelta(hours=4)
 
