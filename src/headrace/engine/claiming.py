@@ -20,7 +20,8 @@ def claim(turn: Turn, command: Claim, seed: int) -> Claimed:
     check_range("wait_ms", command.wait_ms, 0, limits.WAIT_MS_MAX)
     check_range("kinds of a claim", len(command.kinds), 1, limits.KINDS_PER_SESSION_MAX)
     check_range("queues of a claim", len(command.queues), 1, limits.QUEUES_PER_SESSION_MAX)
-    cancel_late(turn)
+    if cancel_late(turn):
+        return Claimed()
     jobs: list[Job] = []
     for name in dict.fromkeys(command.queues):
         queue = turn.state.queues.get(name)

@@ -26,7 +26,8 @@ def dispatch(turn: Turn) -> bool:
 
     Bounded by `CLAIMS_PER_TURN_MAX` claims and about `CLAIM_JOBS_MAX` jobs.
     """
-    cancel_late(turn)
+    if cancel_late(turn):
+        return True
     state = turn.state
     _wake_fed(state)
     hungry = state.hungry

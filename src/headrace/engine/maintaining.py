@@ -60,11 +60,13 @@ def _promote(turn: Turn) -> None:
         turn.emit_time(TimePassed(turn.now_ms, due))
 
 
-def cancel_late(turn: Turn) -> None:
-    """Up to a step of the jobs that should have started by now are cancelled."""
+def cancel_late(turn: Turn) -> bool:
+    """Up to a step of the jobs that should have started by now are cancelled; True: there
+    may be more, and nothing is to be claimed before they are."""
     late = turn.state.start_by.take_late(turn.now_ms, limits.STEP_JOBS_MAX)
     if late:
         turn.emit(JobsCancelled([(job_id, 0) for job_id in late], "start_by"))
+    return len(late) == limits.STEP_JOBS_MAX
 
 
 def prune_full_rings(turn: Turn) -> bool:

@@ -127,6 +127,7 @@ def test_ids_are_remembered_and_then_forgotten() -> None:
     command = Enqueue([JobSpec("mail", "send")], [NewJob(job_id, 0, b"{}")])
 
     story.wait(limits.REMEMBER_MS - 1)
+    story.run(Maintain())
     reply = story.run(command)
     assert isinstance(reply, Enqueued)
     assert reply.existing is not None
@@ -283,6 +284,33 @@ def test_late_job_is_cancelled_and_not_claimed_even_before_maintenance() -> None
     assert story.dispatch() == []
     assert story.claim() == []
     assert story.state(job_id) is State.CANCELLED
+
+
+def test_more_late_jobs_than_one_step_cancels_are_claimed_by_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "STEP_JOBS_MAX", 10)
+    story = Story()
+    extra = JobExtra(start_by_ms=story.now_ms + 1_000)
+    count = 2 * limits.STEP_JOBS_MAX + 1
+    for _ in range(count):
+        story.enqueue_one(extra=extra)
+    in_time = story.enqueue_one()
+    story.now_ms += 1_000
+
+    assert story.claim() == []
+    story.open_session(credit=count)
+    [push] = story.dispatch()
+    assert [job.job_id for group in push.groups for job in group.jobs] == [in_time]
+
+
+def test_start_by_holds_after_a_recovery() -> None:
+    story = Story()
+    late(story)
+
+    loaded = story.loaded(story.snapshot(), story.engine.last_index)
+
+    assert loaded.next_due_ms() == story.now_ms + 1_000
 
 
 def test_job_that_comes_back_unstarted_is_still_bound() -> None:
