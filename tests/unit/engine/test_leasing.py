@@ -126,6 +126,19 @@ def test_released_jobs_that_leave_from_the_middle_are_claimed_once() -> None:
     assert [job_id for job_id, _ in story.claim(9)] == [ids[2], ids[3], ids[4], ids[5]]
 
 
+def test_one_claim_over_a_gap_in_the_returned_jobs_takes_each_once() -> None:
+    story = Story()
+    ids = story.enqueue(5)
+    story.release(*story.claim(4))
+    story.cancel(ids[1])
+    first, second = story.claim(2)
+    assert (first[0], second[0]) == (ids[0], ids[2])
+
+    story.release(first, second)
+
+    assert [job_id for job_id, _ in story.claim(9)] == [ids[0], ids[2], ids[3], ids[4]]
+
+
 def test_claim_carries_no_more_than_a_frame_can() -> None:
     story = Story(PLAIN)
     for _ in range(9):
@@ -472,6 +485,9 @@ def test_start_is_noted_for_live_leases_only() -> None:
 
     assert story.job(first).started
     assert not story.job(second).started
+    story.expire(kept)
+    story.claim_one()
+    assert not story.job(first).started
 
 
 def test_lanes_of_changed_priorities_and_returns_stay_in_order() -> None:

@@ -137,22 +137,27 @@ def test_scan_of_timers_comes_by_every_job(count: int, slice_size: int) -> None:
 
 @given(steps)
 def test_walk_gives_the_table_as_it_was_when_it_began(plan: list[tuple[int, int]]) -> None:
-    table: Table[int] = Table()
+    table: Table[list[int]] = Table()
     twin: dict[bytes, int] = {}
     walk = None
     begun: dict[bytes, int] = {}
     walked: list[tuple[bytes, int]] = []
     for choice, at in plan:
-        key = bytes([at % 7, at % 5 * 60])
+        key = bytes([at % 7, at % 2 * 60])
         if choice < 4:
-            table.put(key, at)
+            table.put(key, [at])
             twin[key] = at
-        elif choice < 6 and key in twin:
+        elif choice == 4 and key in twin:
             table.remove(key)
             del twin[key]
+        elif choice == 5 and key in twin:
+            table.touch(key)
+            value = table.get(key)
+            assert value is not None
+            value[0] = twin[key] = at
         elif choice == 6 and walk is None:
             begun, walked = dict(twin), []
-            walk = table.begin_walk(lambda key, value: (key, value))
+            walk = table.begin_walk(lambda key, value: (key, value[0]))
         elif choice == 7 and walk is not None:
             table.end_walk()
             walk = None
@@ -164,7 +169,7 @@ def test_walk_gives_the_table_as_it_was_when_it_began(plan: list[tuple[int, int]
                 walk = None
                 assert sorted(walked) == sorted(begun.items())
 
-        assert dict(table.items()) == twin
+        assert {key: value[0] for key, value in table.items()} == twin
         assert len(table) == len(twin)
     if walk is not None:
         while rows := walk.next_rows(3):
