@@ -16,9 +16,10 @@ from headrace.client.errors import BadRegistration
 from headrace.client.retry import Retry
 from headrace.model import limits
 from headrace.model.commands import NewJob
-from headrace.model.errors import BadRequest
+from headrace.model.errors import BadName, BadRequest
 from headrace.model.ids import id_from_text, slot_of_queue
 from headrace.model.job import JobExtra, JobSpec
+from headrace.model.names import check_name
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -125,12 +126,10 @@ def checked_priority(priority: int) -> int:
 
 def checked_name(name: str, what: str) -> str:
     """A queue or kind, refused here so that the fault shows where it was written."""
-    size = len(name.encode("utf-8", "surrogatepass"))
-    if not 1 <= size <= limits.NAME_BYTES_MAX or name[0] == "$" or not name.isprintable():
-        raise BadRegistration(
-            f"{name!r} is not a name for a {what}.",
-            hint="1-128 bytes of UTF-8, no control characters, no leading `$`.",
-        )
+    try:
+        check_name(what, name)
+    except BadName as error:
+        raise BadRegistration(error.message) from error
     return name
 
 

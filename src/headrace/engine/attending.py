@@ -7,7 +7,7 @@ from headrace.engine.leasing import EXPIRED_WORKER_LOST, confirm_cancel, expire
 from headrace.engine.sessions import Session
 from headrace.engine.state import EngineState
 from headrace.engine.turn import Turn
-from headrace.engine.validate import check_name, check_range
+from headrace.engine.validate import check_range
 from headrace.model import limits
 from headrace.model.commands import (
     CloseSession,
@@ -19,6 +19,7 @@ from headrace.model.commands import (
 )
 from headrace.model.effects import SessionEnded
 from headrace.model.errors import BadRequest, LimitReached, UnknownSession
+from headrace.model.names import check_name
 from headrace.model.records import (
     JobReleased,
     JobsReleased,

@@ -15,7 +15,7 @@ from headrace.engine.lifecycle import Verb
 from headrace.engine.queues import Queue
 from headrace.engine.state import EngineState
 from headrace.engine.turn import Turn, unknown_job
-from headrace.engine.validate import check_name, check_range, check_settings, due_at_ms
+from headrace.engine.validate import check_range, check_settings, due_at_ms
 from headrace.model import limits
 from headrace.model.commands import (
     Cancel,
@@ -37,6 +37,7 @@ from headrace.model.errors import (
 )
 from headrace.model.ids import id_to_text
 from headrace.model.job import State
+from headrace.model.names import check_name
 from headrace.model.queue import QueueSettings
 from headrace.model.records import (
     CancelRequested,

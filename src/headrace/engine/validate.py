@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 from headrace.model import limits
-from headrace.model.errors import BadName, BadRequest, PayloadTooLarge, Unsupported
+from headrace.model.errors import BadRequest, PayloadTooLarge, Unsupported
 from headrace.model.job import (
     BACKOFF_LIST,
     BACKOFF_WORDS,
@@ -15,21 +13,8 @@ from headrace.model.job import (
     JobSpec,
     RetryPolicy,
 )
+from headrace.model.names import check_name
 from headrace.model.queue import DURABILITY_WORDS, QueueSettings
-
-
-def check_name(what: str, name: str) -> None:
-    """Raises: `BadName` unless `name` may name a queue or a kind."""
-    size_bytes = len(name.encode("utf-8", "surrogatepass"))
-    if not 1 <= size_bytes <= limits.NAME_BYTES_MAX:
-        raise BadName(
-            f"The {what} name {name[:40]!r} has {size_bytes} bytes; "
-            f"1 to {limits.NAME_BYTES_MAX} are allowed."
-        )
-    if name[0] == "$":
-        raise BadName(f"The {what} name {name!r} begins with `$`, which is reserved.")
-    if not name.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in name):
-        raise BadName(f"The {what} name {name!r} has a control character.")
 
 
 def check_range(what: str, value: int, low: int, high: int) -> None:
