@@ -13,9 +13,8 @@ import signal
 import struct
 import subprocess
 import threading
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,12 +23,12 @@ from headrace import App
 from headrace.cli.replay import read_only, records_of
 from headrace.engine.engine import Engine
 from headrace.log.file.watermark import SLOT_BYTES
-from headrace.model.commands import ListJobs
 from headrace.model.ids import id_to_text
 from headrace.model.job import State
 from headrace.model.replies import JobView
 from headrace.runtime.env import real_env
 from tests.e2e.crash.cluster import Child, Members, Server, run_cli
+from tests.e2e.crash.draining import all_jobs, pause, wait_until
 from tests.e2e.crash.journal import History, Journal
 from tests.e2e.crash.member import Part, application
 
@@ -81,7 +80,7 @@ def test_damaged_segment_is_named_with_the_command_that_mends_it(
     server: Server, members: Members, tmp_path: Path
 ) -> None:
     members.begin("producer", produces=True).wait_ready()
-    _wait_until(lambda: len(_history(tmp_path).ids("taken")) > 20)
+    wait_until(lambda: len(_history(tmp_path).ids("taken")) > 20)
     members.terminate("producer")
     server.child.terminate()
     [segment] = server.directory.glob("wal/*.wal")
@@ -109,10 +108,10 @@ def test_worker_that_stood_still_beyond_its_lease_is_refused_its_ack(
 ) -> None:
     first = members.begin("first", works=True).wait_ready()
     job_id = asyncio.run(_enqueue_slow(server.url, tmp_path, pause_ms=600))
-    _wait_until(lambda: job_id in _history(tmp_path).starts())
+    wait_until(lambda: job_id in _history(tmp_path).starts())
     first.send(signal.SIGSTOP)
     members.begin("second", works=True).wait_ready()
-    _wait_until(lambda: len(_history(tmp_path).starts()[job_id]) == 2)
+    wait_until(lambda: len(_history(tmp_path).starts()[job_id]) == 2)
     first.send(signal.SIGCONT)
     view = asyncio.run(_until_final(server.url, job_id))
     members.terminate("first")
@@ -129,9 +128,9 @@ def test_server_that_stood_still_costs_no_worker_its_jobs(
 ) -> None:
     members.begin("worker", works=True).wait_ready()
     job_id = asyncio.run(_enqueue_slow(server.url, tmp_path, pause_ms=LEASE_MS + 900))
-    _wait_until(lambda: job_id in _history(tmp_path).starts())
+    wait_until(lambda: job_id in _history(tmp_path).starts())
     server.child.send(signal.SIGSTOP)
-    _pause(LEASE_MS / 1_000 + 0.5)
+    pause(LEASE_MS / 1_000 + 0.5)
     server.child.send(signal.SIGCONT)
     view = asyncio.run(_until_final(server.url, job_id))
     members.terminate("worker")
@@ -151,7 +150,7 @@ def test_connection_that_goes_silent_costs_the_job_its_lease_and_nobody_else(
         try:
             far.begin("far", works=True).wait_ready()
             job_id = asyncio.run(_enqueue_slow(server.url, tmp_path, pause_ms=300))
-            _wait_until(lambda: job_id in _history(tmp_path).starts())
+            wait_until(lambda: job_id in _history(tmp_path).starts())
             proxy.go_silent()
             members.begin("near", works=True).wait_ready()
             view = asyncio.run(_until_final(server.url, job_id))
@@ -190,7 +189,7 @@ def test_backup_under_load_restores_to_the_same_state(
 ) -> None:
     members.begin("producer", produces=True).wait_ready()
     members.begin("worker", works=True).wait_ready()
-    _wait_until(lambda: len(_history(tmp_path).ids("acked")) > 50)
+    wait_until(lambda: len(_history(tmp_path).ids("acked")) > 50)
     before = _history(tmp_path).ids("taken")
     backup, restored = tmp_path / "backup", tmp_path / "restored"
     made = run_cli("backup", str(server.directory), str(backup), "--json")
@@ -310,15 +309,8 @@ def _serves(directory: Path, logs: Path, expected: set[str]) -> bool:
 
 
 async def _all_ids(url: str) -> set[str]:
-    found: set[str] = set()
     async with App(url) as app:
-        client = await app.client()
-        cursor, more = b"", True
-        while more:
-            page = await client.list_jobs(ListJobs(limit=1_000, cursor=cursor))
-            found |= {id_to_text(view.job_id) for view in page.jobs}
-            cursor, more = page.cursor, bool(page.cursor)
-    return found
+        return {id_to_text(view.job_id) for view in await all_jobs(await app.client())}
 
 
 def _deep(directory: Path) -> dict[str, str]:
@@ -337,14 +329,3 @@ def _digest_at(directory: Path, last_index: int) -> str:
                 if index <= last_index:
                     engine.apply(index, record)
     return engine.digest()
-
-
-def _wait_until(condition: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it never came"
-        _pause(0.01)
-
-
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)

@@ -15,9 +15,13 @@ from pathlib import Path
 import pytest
 
 from headrace import App
-from headrace.model.commands import ListJobs
 from headrace.model.errors import HeadraceError
-from tests.e2e.crash.cluster import Server, run_cli
+from tests.e2e.crash.cluster import Members, Server, run_cli
+from tests.e2e.crash.draining import all_jobs, drained, wait_until
+from tests.e2e.crash.journal import History
+from tests.e2e.crash.ledger import Ledger
+from tests.e2e.crash.member import Part
+from tests.e2e.crash.verdict import breaches
 
 IO_FAILED = 74
 DEADLINE_S = 30
@@ -47,8 +51,9 @@ def survives(tmp_path: Path, injection: str) -> int | None:
     try:
         with contextlib.suppress(AssertionError):  # it may fail before it is ready
             server.start()
-            asyncio.run(_enqueue_until_lost(server.url, taken))
-        code = server.child.exit_code() if server.child.process.poll() is not None else None
+            asyncio.run(_enqueue_until_lost(server, taken))
+        met = len(taken) < JOBS_MAX
+        code = server.child.exit_code() if met else None
         last_words = server.child.last_words()
         server.child.kill()
         server.wrapper = []
@@ -78,6 +83,32 @@ def test_failed_write_ends_the_server_with_74_and_loses_nothing(tmp_path: Path, 
     assert survives(tmp_path, f"pwritev2:error=EIO:when={when}") == IO_FAILED
 
 
+@pytest.mark.parametrize("when", [20, 60])
+def test_embedded_owner_whose_sync_fails_harms_neither_its_process_nor_its_jobs(
+    tmp_path: Path, when: int
+) -> None:
+    """The application goes on; its directory is recovered, by whoever comes first."""
+    data, journal = tmp_path / "data", tmp_path / "journal"
+    part = Part(target=str(data), journal=str(journal), seed=when, producers=3)
+    members = Members(part, tmp_path)
+    failing = strace(f"fdatasync:error=EIO:when={when}")
+    try:
+        members.begin("owner", works=True, produces=True, wrapper=failing).wait_ready()
+        members.begin("other", works=True, produces=True).wait_ready()
+        members.children["owner"].wait_for_event("leader_failed")
+        acked = len(History(journal).ids("acked"))
+        wait_until(lambda: len(History(journal).ids("acked")) > acked + 100)
+        members.begin("last", works=True).wait_ready()
+        members.terminate("owner")
+        members.terminate("other")
+        views = asyncio.run(drained(str(data)))
+        members.terminate("last")
+    finally:
+        members.kill_all()
+
+    assert breaches(History(journal), views, Ledger(data)) == []
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", ["error=EIO", "signal=SIGKILL"])
@@ -98,14 +129,15 @@ def test_every_early_call_may_fail_and_nothing_is_lost(
 # --- what a client sees
 
 
-async def _enqueue_until_lost(url: str, taken: list[bytes]) -> None:
-    """One at a time; ids of those acknowledged."""
-    async with App(url) as app, asyncio.timeout(DEADLINE_S):
+async def _enqueue_until_lost(server: Server, taken: list[bytes]) -> None:
+    """One at a time, as long as the server lives; ids of those acknowledged."""
+    async with App(server.url) as app, asyncio.timeout(DEADLINE_S):
         client = await app.client()
         for number in range(JOBS_MAX):
             answer = asyncio.ensure_future(client.enqueue("q", "k", str(number).encode()))
-            done, _ = await asyncio.wait([answer], timeout=3)
-            if not done or isinstance(answer.exception(), HeadraceError):
+            while not answer.done() and server.child.process.poll() is None:
+                await asyncio.wait([answer], timeout=0.1)
+            if not answer.done() or isinstance(answer.exception(), HeadraceError):
                 answer.cancel()
                 return
             taken.append(answer.result().job_id)
@@ -113,6 +145,4 @@ async def _enqueue_until_lost(url: str, taken: list[bytes]) -> None:
 
 async def _all_ids(url: str) -> set[bytes]:
     async with App(url) as app, asyncio.timeout(DEADLINE_S):
-        client = await app.client()
-        page = await client.list_jobs(ListJobs(limit=1_000))
-        return {view.job_id for view in page.jobs}
+        return {view.job_id for view in await all_jobs(await app.client())}

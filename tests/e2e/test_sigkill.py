@@ -10,28 +10,23 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from headrace import App
-from headrace.client.client import Client
 from headrace.log.file.layout import Layout
 from headrace.log.file.lock import read_holder
-from headrace.model.commands import ListJobs
-from headrace.model.job import State
 from headrace.model.replies import JobView
 from headrace.runtime.env import real_env
 from tests.e2e.crash.cluster import Members, Server, run_cli
+from tests.e2e.crash.draining import drained, pause
 from tests.e2e.crash.journal import History
 from tests.e2e.crash.ledger import Ledger
 from tests.e2e.crash.member import Part
 from tests.e2e.crash.verdict import breaches
 
 CYCLES = 10
-DRAIN_S = 60
 SUCCESSION_S = 20
 KEEP_ALL = {"HEADRACE_QUEUE__SUCCEEDED_COUNT": "1000000", "HEADRACE_LOGGING__FORMAT": "text"}
 SMALL_FILES = {
@@ -100,7 +95,7 @@ def _run_server_story(tmp_path: Path, seed: int, cycles: int, *, small_files: bo
         for child in members.children.values():
             child.wait_ready()
         for _ in range(cycles):
-            _pause(draw.uniform(0.02, 0.5))
+            pause(draw.uniform(0.02, 0.5))
             victims = draw.choice(["server", "server", "worker", "worker", "both", "politely"])
             if victims == "politely":
                 assert server.child.terminate() == 0, server.child.last_words()
@@ -115,7 +110,7 @@ def _run_server_story(tmp_path: Path, seed: int, cycles: int, *, small_files: bo
         for name in workers:
             members.children[name].wait_ready()
         members.terminate("producer")
-        views = asyncio.run(_drain(server.url))
+        views = asyncio.run(drained(server.url))
         for name in workers:
             members.terminate(name)
         assert server.child.terminate() == 0, server.child.last_words()
@@ -130,7 +125,7 @@ def _restart(server: Server, draw: random.Random) -> None:
     """Some starts are killed as well, wherever they are by then."""
     if draw.random() < 0.25:
         child = server.begin()
-        _pause(draw.uniform(0.0, 0.5))
+        pause(draw.uniform(0.0, 0.5))
         child.kill()
     server.start()
 
@@ -150,7 +145,7 @@ def _run_embedded_story(tmp_path: Path, seed: int, cycles: int) -> None:
         for name in names:
             members.children[name].wait_ready()
         for _ in range(cycles):
-            _pause(draw.uniform(0.1, 0.6))
+            pause(draw.uniform(0.1, 0.6))
             owner = _owner(members, data)
             name = owner if draw.random() < 0.67 else draw.choice(list(members.children))
             members.kill(name)
@@ -177,7 +172,7 @@ def _until_owned_again(members: Members, data: Path) -> float:
     begun_s = time.monotonic()
     while not _owner(members, data):
         assert time.monotonic() < begun_s + SUCCESSION_S, "nobody took over"
-        _pause(0.005)
+        pause(0.005)
     return time.monotonic() - begun_s
 
 
@@ -186,7 +181,7 @@ async def _end_and_drain(members: Members, names: list[str], data: Path) -> list
     members.begin("last", works=True).wait_ready()
     for name in names:
         members.terminate(name)
-    views = await _drain(str(data))
+    views = await drained(str(data))
     members.terminate("last")
     return views
 
@@ -203,38 +198,3 @@ def _judge(journal: Path, data: Path, views: list[JobView], *, reads_log: bool =
     assert found == []
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert len(history.ids("taken")) > 100
-
-
-# --- draining
-
-
-async def _drain(target: str) -> list[JobView]:
-    """Every job there is, after nothing was left to run."""
-    async with App(target) as app, asyncio.timeout(DRAIN_S):
-        client = await app.client()
-        for view in await _all_jobs(client, State.SCHEDULED):
-            if view.run_at_ms > real_env().clock.wall_ms() + 60_000:
-                await client.cancel(view.job_id)
-        while await _has_live_jobs(client):
-            await asyncio.sleep(0.05)
-        return [view for state in State for view in await _all_jobs(client, state)]
-
-
-async def _has_live_jobs(client: Client) -> bool:
-    queues = await client.list_queues()
-    return any(one.scheduled + one.blocked + one.ready + one.leased for one in queues)
-
-
-async def _all_jobs(client: Client, state: State) -> list[JobView]:
-    found: list[JobView] = []
-    cursor, more = b"", True
-    while more:
-        page = await client.list_jobs(ListJobs(states=(state,), cursor=cursor, limit=1_000))
-        found += page.jobs
-        cursor, more = page.cursor, bool(page.cursor)
-    return found
-
-
-def _pause(seconds: float) -> None:
-    """The moment of a kill is random on purpose."""
-    threading.Event().wait(seconds)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -141,12 +142,19 @@ class Members:
         self._seed = part.seed
         self.children: dict[str, Child] = {}
 
-    def begin(self, name: str, *, works: bool = False, produces: bool = False) -> Child:
+    def begin(
+        self,
+        name: str,
+        *,
+        works: bool = False,
+        produces: bool = False,
+        wrapper: Sequence[str] = (),
+    ) -> Child:
         """It is starting; every life of it has a seed of its own."""
         self._seed += 1
         part = msgspec.structs.replace(self._part, seed=self._seed, works=works, produces=produces)
         told = msgspec.json.encode(part).decode()
-        command = [sys.executable, "-m", "tests.e2e.crash.member", told]
+        command = [*wrapper, sys.executable, "-m", "tests.e2e.crash.member", told]
         child = Child(command, self._logs / f"{name}.log", PYTHONPATH=f"{ROOT}/src:{ROOT}")
         self.children[name] = child
         return child
