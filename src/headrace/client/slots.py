@@ -23,6 +23,7 @@ Must never start a handler that was not announced, and never run one while drain
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -144,9 +145,12 @@ class Slots:
         await self._empty.wait()
 
     async def close(self) -> None:
-        """All runners have ended, but for those that a handler holds up."""
+        """All runners have ended; handlers were stopped and had KILL_AFTER_MS to clean up."""
         self._closing = self._draining = True
         self.stop_all(STOP_DRAIN)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILL_AFTER_MS / 1_000):
+                await self._empty.wait()
         tasks = [slot.task for slot in self._slots if slot.task is not None]
         for slot in self._slots:
             if slot.held is None and slot.task is not None:

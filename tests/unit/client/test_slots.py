@@ -14,7 +14,7 @@ import pytest
 from headrace.client import slots as slots_module
 from headrace.client.held import RESERVED, SETTLED, STARTED, HeldJob
 from headrace.client.running import Handler
-from headrace.client.slots import STOP_CANCEL, STOP_TIMEOUT, Slot, Slots
+from headrace.client.slots import STOP_CANCEL, STOP_DRAIN, STOP_TIMEOUT, Slot, Slots
 from headrace.model.replies import PushedGroup, PushedJob
 
 Run = Callable[[int], Awaitable[None]]
@@ -226,6 +226,36 @@ async def test_drain_gives_back_what_has_not_started() -> None:
         await asyncio.wait_for(b.slots.empty(), 5)
         await passes()
         assert b.ran == [1]
+
+
+async def test_drain_between_announcement_and_start_leaves_nothing_to_wait_for() -> None:
+    async with bench(2, noop) as b:
+        jobs = b.add(1, 2)
+        await passes(1)
+        assert (b.announced, b.ran) == ([[1, 2]], [])
+
+        assert b.slots.drain() == jobs
+        await asyncio.wait_for(b.slots.empty(), 1)
+        await passes()
+        assert b.ran == []
+
+
+async def test_close_lets_handlers_clean_up() -> None:
+    started, cleaned = asyncio.Event(), []
+
+    async def cleans_up(number: int) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await passes(200)
+            cleaned.append(number)
+
+    async with bench(1, cleans_up) as b:
+        b.add(1)
+        await started.wait()
+
+    assert (cleaned, b.stops) == ([1], [STOP_DRAIN])
 
 
 async def test_each_job_begins_in_the_context_of_the_worker() -> None:

@@ -76,8 +76,9 @@ class Child:
             return 1
         try:
             app = load_app(message.target)
-        except HeadraceError as error:
-            self._pipe.write(frame(Ready(problem=str(error))))
+        except Exception as error:
+            problem = str(error) if isinstance(error, HeadraceError) else repr(error)
+            self._pipe.write(frame(Ready(problem=problem)))
             return 1
         self._pipe.write(frame(Ready()))
         with asyncio.Runner() as runner:
