@@ -28,13 +28,26 @@ if TYPE_CHECKING:
     from headrace.client.retry import Retry as Retry
     from headrace.client.worker import Worker as Worker
     from headrace.client.worker import WorkerOptions as WorkerOptions
+    from headrace.model.errors import BatchTooLarge as BatchTooLarge
     from headrace.model.errors import CannotConnect as CannotConnect
     from headrace.model.errors import ClientError as ClientError
+    from headrace.model.errors import DiskFull as DiskFull
+    from headrace.model.errors import Draining as Draining
     from headrace.model.errors import HeadraceError as HeadraceError
+    from headrace.model.errors import IdConflict as IdConflict
+    from headrace.model.errors import KeyConflict as KeyConflict
+    from headrace.model.errors import LimitReached as LimitReached
+    from headrace.model.errors import MemoryFull as MemoryFull
     from headrace.model.errors import OutcomeUnknown as OutcomeUnknown
+    from headrace.model.errors import Overloaded as Overloaded
     from headrace.model.errors import OwnerUnresponsive as OwnerUnresponsive
+    from headrace.model.errors import PayloadTooLarge as PayloadTooLarge
+    from headrace.model.errors import StaleLease as StaleLease
+    from headrace.model.errors import Unauthenticated as Unauthenticated
     from headrace.model.errors import Unavailable as Unavailable
     from headrace.model.errors import UnknownJob as UnknownJob
+    from headrace.model.errors import UnknownQueue as UnknownQueue
+    from headrace.model.errors import WrongState as WrongState
     from headrace.model.job import State as State
 
 _PLACES = {
@@ -58,13 +71,26 @@ _PLACES = {
     "headrace.client.retry": ("Retry",),
     "headrace.client.worker": ("Worker", "WorkerOptions"),
     "headrace.model.errors": (
+        "BatchTooLarge",
         "CannotConnect",
         "ClientError",
+        "DiskFull",
+        "Draining",
         "HeadraceError",
+        "IdConflict",
+        "KeyConflict",
+        "LimitReached",
+        "MemoryFull",
         "OutcomeUnknown",
+        "Overloaded",
         "OwnerUnresponsive",
+        "PayloadTooLarge",
+        "StaleLease",
+        "Unauthenticated",
         "Unavailable",
         "UnknownJob",
+        "UnknownQueue",
+        "WrongState",
     ),
     "headrace.model.job": ("State",),
 }

@@ -1,0 +1,32 @@
+"""What applications, scripts and alerts name stays."""
+
+from __future__ import annotations
+
+import json
+
+import headrace
+import headrace.testing
+from tests.unit.golden_names import FILE, current
+
+GOLDEN = json.loads(FILE.read_text(encoding="utf-8"))
+
+
+def test_no_name_that_others_use_was_removed() -> None:
+    now = current()
+    missing = [
+        f"{what}: {name}"
+        for what, names in GOLDEN.items()
+        for name in names
+        if name not in now.get(what, [])
+    ]
+    assert missing == []
+
+
+def test_new_names_are_in_the_golden_file() -> None:
+    """When it fails: `python -m tests.unit.golden_names`, and read what was added."""
+    assert current() == GOLDEN
+
+
+def test_every_exported_name_is_there() -> None:
+    for module in (headrace, headrace.testing):
+        assert [name for name in module.__all__ if not hasattr(module, name)] == []
