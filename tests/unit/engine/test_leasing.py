@@ -127,7 +127,7 @@ def test_released_jobs_that_leave_from_the_middle_are_claimed_once() -> None:
 
 
 def test_one_claim_over_a_gap_in_the_returned_jobs_takes_each_once() -> None:
-    story = Story()
+    story = Story(PLAIN)
     ids = story.enqueue(5)
     story.release(*story.claim(4))
     story.cancel(ids[1])
@@ -452,6 +452,7 @@ def test_timeout_is_charged_and_backs_off() -> None:
     assert (view.state, view.attempt) == (State.SCHEDULED, 1)
     assert view.run_at_ms == story.now_ms + 500
     assert view.errors[0].type == "timeout"
+    assert view.crash_count == 0
 
 
 def test_expiry_that_names_a_lease_twice_ends_it_once() -> None:

@@ -311,6 +311,24 @@ def test_start_by_takes_each_late_job_once(plan: list[tuple[int, int]]) -> None:
                     del twin[gone]
 
 
+def test_walk_shows_what_stood_in_the_shard_that_it_is_walking() -> None:
+    table: Table[list[int]] = Table()
+    for number in range(4):
+        table.put(bytes([number, 7]), [number])
+    walk = table.begin_walk(lambda key, value: value[0])
+    rows = walk.next_rows(1)
+    for number in range(4):
+        key = bytes([number, 7])
+        table.touch(key)
+        value = table.get(key)
+        assert value is not None
+        value[0] = 99
+    while found := walk.next_rows(1):
+        rows += found
+
+    assert sorted(rows) == [0, 1, 2, 3]
+
+
 def test_ids_of_wrong_clocks_are_looked_for_in_few_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """One client an hour ahead makes every slice a candidate for every new job."""
     monkeypatch.setattr(remembered_module, "SLICE_IDS", 64)
