@@ -78,11 +78,17 @@ class HeartbeatThread:
             await asyncio.wait([self._beating])
 
     async def _beat_for_ever(self) -> None:
+        while True:
+            await self._beat_over_one_link()
+
+    async def _beat_over_one_link(self) -> None:
+        """Until it has failed for good. The worker's own may live on: without heartbeats its
+        session would expire, and nobody would tell it."""
         link = self._target.make_link(LinkEvents())
         link.set_session(self.session_id, SESSION_ATTACH)
         try:
             await self._connect(link)
-            while True:
+            while link.failure is None:
                 await self._beat(link)
                 await asyncio.sleep(self._interval_s)
         finally:
