@@ -84,6 +84,10 @@ class Holdings:
         self._jobs[held.job_id] = held
         self.digest ^= int.from_bytes(held.job_id[:8], "big") ^ held.token
 
+    def of(self, job_id: bytes) -> HeldJob | None:
+        """The lease of this job, whatever its token."""
+        return self._jobs.get(job_id)
+
     def get(self, job_id: bytes, token: int) -> HeldJob | None:
         held = self._jobs.get(job_id)
         return held if held is not None and held.token == token else None

@@ -169,15 +169,13 @@ class Runner:
         elif isinstance(error, Snoozed):
             self._settler.release(held, delay_ms=error.delay_ms, started=True)
         elif isinstance(error, RetryLater):
-            self._nack(held, job_error(error), delay_ms=_own_delay_ms(error), error=error)
+            self._nack(held, job_error(error), delay_ms=own_delay_ms(error), error=error)
         elif isinstance(error, GeneratorExit):
             raise error
         else:
             retryable = is_retryable(held.handler.job_type, error)
-            own_delay_ms = error.delay_ms if isinstance(error, ChildFailed) else -1
-            self._nack(
-                held, _error_of(error), retryable=retryable, delay_ms=own_delay_ms, error=error
-            )
+            delay_ms = error.delay_ms if isinstance(error, ChildFailed) else -1
+            self._nack(held, _error_of(error), retryable=retryable, delay_ms=delay_ms, error=error)
 
     def _stopped(self, held: HeldJob, stopped_by: str, error: BaseException) -> None:
         """Nothing is said of a lease that was lost (`STOP_LOST`)."""
@@ -246,7 +244,8 @@ def is_retryable(job_type: JobType[..., Any], error: BaseException) -> bool:
     return job_type.retry is None or job_type.retry.is_retryable(error)
 
 
-def _own_delay_ms(error: RetryLater) -> int:
+def own_delay_ms(error: RetryLater) -> int:
+    """-1, the policy's own delay, when what was raised is no duration."""
     try:
         return duration_ms(error.delay, "delay")
     except BadRequest:

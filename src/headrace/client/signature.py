@@ -44,6 +44,7 @@ class JobSignature:
         self._parameters = dict(inspect.signature(function).parameters)
         for parameter in self._parameters.values():
             self._refuse_unnameable(parameter)
+        self._refuse_method()
         self._try_hints()
 
     @functools.cached_property
@@ -129,6 +130,15 @@ class JobSignature:
             raise BadRegistration(
                 f"Job {self.kind!r} {reason.format(name=parameter.name)}.",
                 hint="Give each parameter a name that callers may use.",
+            )
+
+    def _refuse_method(self) -> None:
+        first = next(iter(self._parameters), "")
+        owner = getattr(self._function, "__qualname__", "").rpartition("<locals>.")[2]
+        if first in ("self", "cls") and "." in owner:
+            raise BadRegistration(
+                f"Job {self.kind!r} is a method, and a worker has no object to call it on.",
+                hint="Write a function; give it what it needs with Depends.",
             )
 
     def _struct(

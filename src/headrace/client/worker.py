@@ -425,6 +425,8 @@ class Worker:
             for pushed in group.jobs:
                 if handler is None:
                     continue  # not a kind we asked for: it goes back when its lease does not show
+                if not self._is_news(pushed.job_id, group.token):
+                    continue
                 held = HeldJob(pushed, group, handler)
                 self._holdings.add(held)
                 taken.append(held)
@@ -435,6 +437,16 @@ class Worker:
                 self._settler.release(held)
         else:
             self._slots.add(taken)
+
+    def _is_news(self, job_id: bytes, token: int) -> bool:
+        """Not held yet. An older lease of the same job is over, and what runs under it stops."""
+        older = self._holdings.of(job_id)
+        if older is None:
+            return True
+        if older.token == token:
+            return False  # what is owed is sent again; once is enough
+        self._drop(older)
+        return True
 
     def _give_back(self, push: RecallPushed) -> None:
         """What was named and has not started, and whatever exceeds the present credit.

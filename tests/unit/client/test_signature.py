@@ -98,6 +98,14 @@ def test_annotation_that_only_type_checkers_see_is_refused_with_a_sentence() -> 
         bound(send, 1)
 
 
+def test_method_is_refused_since_there_is_no_object_to_call_it_on() -> None:
+    class Mailer:
+        def send(self, user_id: int) -> None: ...
+
+    with pytest.raises(BadRegistration, match="method"):
+        JobSignature(Mailer.send, "send")
+
+
 def test_default_of_none_allows_none() -> None:
     def send(user_id: int = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
 

@@ -228,18 +228,6 @@ async def test_drain_gives_back_what_has_not_started() -> None:
         assert b.ran == [1]
 
 
-async def test_drain_between_announcement_and_start_leaves_nothing_to_wait_for() -> None:
-    async with bench(2, noop) as b:
-        jobs = b.add(1, 2)
-        await passes(1)
-        assert (b.announced, b.ran) == ([[1, 2]], [])
-
-        assert b.slots.drain() == jobs
-        await asyncio.wait_for(b.slots.empty(), 1)
-        await passes()
-        assert b.ran == []
-
-
 async def test_close_lets_handlers_clean_up() -> None:
     started, cleaned = asyncio.Event(), []
 

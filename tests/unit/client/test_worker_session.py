@@ -271,3 +271,34 @@ async def test_worker_that_ends_does_not_wait_for_an_ack_for_ever(
     await passes()
 
     assert worker.is_idle
+
+
+async def test_job_that_is_pushed_twice_runs_once(
+    server: HandServer, worker: Worker, ran: list[int]
+) -> None:
+    await server.open()
+    await worker.started()
+    job_id = new_id()
+    server.push(10, job_id)
+    server.push(10, job_id)
+    await passes()
+    server.push(10, job_id)
+    await passes()
+
+    assert ran == [1]
+    assert len(server.asked) == 1
+
+
+async def test_newer_lease_of_a_job_replaces_the_one_that_waits_here(
+    server: HandServer, worker: Worker, ran: list[int]
+) -> None:
+    await server.open()
+    await worker.started()
+    job_id = new_id()
+    server.push(10, job_id)
+    server.push(20, job_id)
+
+    ack, _ = await server.next(commands.Ack)
+
+    assert [(acked, token) for acked, token, _ in ack.results] == [(job_id, 20)]
+    assert ran == [1]

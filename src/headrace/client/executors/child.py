@@ -19,7 +19,6 @@ from headrace.client.app import App
 from headrace.client.context import JobContext, JobFacts
 from headrace.client.depends import Resolver
 from headrace.client.discovery import load_app
-from headrace.client.durations import duration_ms
 from headrace.client.env_access import default_env
 from headrace.client.errors import RetryLater, Snoozed
 from headrace.client.executors.frames import (
@@ -39,7 +38,7 @@ from headrace.client.executors.frames import (
 )
 from headrace.client.failures import job_error
 from headrace.client.job_type import JobType
-from headrace.client.running import is_retryable
+from headrace.client.running import is_retryable, own_delay_ms
 from headrace.model.env import Env, ParentPipe
 from headrace.model.errors import HeadraceError
 
@@ -96,7 +95,7 @@ class Child:
         except Terminated:
             raise
         except BaseException as error:
-            delay_ms = duration_ms(error.delay, "delay") if isinstance(error, RetryLater) else -1
+            delay_ms = own_delay_ms(error) if isinstance(error, RetryLater) else -1
             retryable = is_retryable(job_type, error)
             return Raised(job_error(error), retryable, delay_ms, self._rss_bytes())
         return Returned(result, self._rss_bytes())
