@@ -78,7 +78,10 @@ class RandomStory:
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
-        options = EngineOptions(verify=True, finished_bytes=self.dice.choice((900, 6_000, 1 << 20)))
+        # Some lives go unchecked until their end: a check must not be what keeps them well.
+        verify = seed % 5 != 4
+        finished_bytes = self.dice.choice((900, 6_000, 1 << 20))
+        options = EngineOptions(verify=verify, finished_bytes=finished_bytes)
         self.story = Story(options)
         self.replica = Engine(options)
         self.seen = 0
@@ -130,6 +133,7 @@ class RandomStory:
             verb()
             self.check()
         self.finish_walk()
+        self.story.engine.check_state()
         self.story.assert_replays()
 
     # --- after each command
