@@ -25,6 +25,8 @@ from tests.e2e.crash.journal import Journal
 from tests.e2e.crash.watched import WatchedTarget
 
 QUICKLY = Retry(attempts=8, base="10ms", crashes=8)
+CONCURRENCY = 4
+"""Little, so that workers also die with jobs that they have not started."""
 PAUSE_S = 0.005
 """Of a producer between two calls: the load leaves room for what is killed to come back."""
 
@@ -177,7 +179,7 @@ class Producing:
 async def main(part: Part) -> None:
     journal = Journal(part.journal)
     app = application(part, journal)
-    worker = Worker(app, WorkerOptions(concurrency=16, lease_ms=part.lease_ms))
+    worker = Worker(app, WorkerOptions(concurrency=CONCURRENCY, lease_ms=part.lease_ms))
     producing = Producing(app, part, journal)
 
     def end() -> None:
