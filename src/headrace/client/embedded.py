@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from headrace.model.errors import (
     HeadraceError,
     Locked,
     OwnerUnresponsive,
+    Unsupported,
 )
 from headrace.model.handshake import Welcome
 from headrace.model.limits import (
@@ -69,6 +71,12 @@ class EmbeddedTarget:
         self._ownership = _ownership_of(env, directory)
 
     def make_link(self, events: LinkEvents) -> AnyLink:
+        if sys.platform == "win32":
+            raise Unsupported(
+                f"{self.url} is a data directory, and headrace keeps none on Windows: it needs"
+                " file locks and syncs as Unix has them.",
+                hint='Run a server on Linux or macOS, and use App("headrace://HOST:PORT").',
+            )
         return EmbeddedLink(self._env, self._ownership, events)
 
     def forget_after_fork(self) -> None:

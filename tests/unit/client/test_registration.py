@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -11,7 +12,8 @@ import pytest
 
 from headrace import App, BadRegistration, Depends, JobContext, Retry
 from headrace.client.hooks import EnqueueDraft
-from headrace.model.errors import BadRequest
+from headrace.client.target import LinkEvents
+from headrace.model.errors import BadRequest, Unsupported
 from headrace.model.ids import id_from_text, slot_of_queue
 from headrace.model.job import RetryPolicy
 
@@ -237,6 +239,18 @@ def test_relative_directory_is_meant_where_the_app_was_made(
     monkeypatch.chdir("/")
 
     assert app.url == str(tmp_path / "data")
+
+
+def test_directory_on_windows_is_refused_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    target = App(str(tmp_path / "data")).connections.target
+    monkeypatch.setattr(sys, "platform", "win32")
+
+    with pytest.raises(Unsupported, match="HOST:PORT"):
+        target.make_link(LinkEvents())
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_struct_of_arguments_has_the_kinds_name(app: App) -> None:
