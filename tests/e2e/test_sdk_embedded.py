@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -312,3 +313,18 @@ def test_sync_call_from_inside_a_sync_call_is_refused_instead_of_waiting_for_its
             background.run(asyncio.wait_for(nested(), 5))
     finally:
         background.stop()
+
+
+def test_embedded_engine_leaves_the_collector_of_its_host_alone(tmp_path: Path) -> None:
+    """Thresholds and frozen objects belong to the application."""
+    before = (gc.get_threshold(), gc.get_freeze_count(), gc.isenabled())
+    app = App(str(tmp_path / "data"))
+
+    @app.job()
+    async def send(number: int) -> None: ...
+
+    send.enqueue_sync(1)
+    after = (gc.get_threshold(), gc.get_freeze_count(), gc.isenabled())
+    app.close_sync()
+
+    assert before == after

@@ -170,6 +170,7 @@ class Ownership:
             report=_report,
             on_failed=lambda error: self._give_up_soon(0),
             hand_over=lambda reason: self._give_up_soon(HAND_OVER_PAUSE_MS),
+            owns_process=False,
         )
 
     def _give_up_soon(self, pause_ms: int) -> None:

@@ -91,6 +91,7 @@ async def serve(
     on_ready: OnReady = lambda urls: None,
     hand_over: HandOverTo | None = None,
     limits: EdgeLimits | None = None,
+    owns_process: bool = True,
 ) -> RunningServer:
     """The directory is ours, recovered, and served at every address of `settings`.
 
@@ -102,6 +103,8 @@ async def serve(
         hand_over: called with a reason when somebody asks for the directory; then call
             `stop`. None refuses such requests, as a server of its own does.
         limits: for tests; by default those of `model/limits.py` and of `settings`.
+        owns_process: False in somebody else's process, whose garbage collector then stays
+            as it is.
 
     Raises: `BadSettings` (an address in use, listening beyond loopback without consent, no
         token); `Locked`, `UnsafeDirectory` and the other stop codes of the log. Nothing
@@ -109,7 +112,7 @@ async def serve(
     """
     check_exposure(settings.server)
     tokens = TokenCheck(read_token(env.disk, settings.server.token_file))
-    node = _make_node(env, directory, settings, report, on_failed)
+    node = _make_node(env, directory, settings, report, on_failed, owns_process)
     bounds = _within_open_files(env, limits or _limits_of(settings), report)
     await node.start()
     edge = Edge(node, bounds, tokens, report, hand_over)
@@ -133,7 +136,12 @@ async def serve(
 
 
 def _make_node(
-    env: Env, directory: str, settings: Settings, report: Report, on_failed: OnFailed
+    env: Env,
+    directory: str,
+    settings: Settings,
+    report: Report,
+    on_failed: OnFailed,
+    owns_process: bool,
 ) -> Node:
     log = FileLog(
         env,
@@ -147,6 +155,7 @@ def _make_node(
         snapshot_wal_bytes=settings.log.snapshot_wal_bytes,
         snapshot_age_ms=settings.log.snapshot_age_ms,
         async_window_ms=settings.log.async_window_ms,
+        tune_gc=owns_process,
     )
     return Node(env, log, options, report=report, on_failed=on_failed)
 
