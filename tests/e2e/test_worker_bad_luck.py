@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,29 @@ async def test_worker_whose_first_answer_was_lost_lives_on_in_that_session(tmp_p
             assert worker._heartbeat is not None
 
     assert events.names().count("worker_connected") == 1
+
+
+async def test_jobs_run_once_however_often_the_worker_compares_its_leases(tmp_path: Path) -> None:
+    runs: Counter[int] = Counter()
+
+    async with serving(tmp_path / "data") as url, App(url) as app:
+
+        @app.job()
+        async def count(number: int) -> None:
+            runs[number] += 1
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+
+        async with asyncio.timeout(30), working(app, concurrency=20) as worker:
+
+            async def compare() -> None:
+                while True:
+                    worker._resume_from_thread()
+                    await asyncio.sleep(0)
+
+            comparing = asyncio.create_task(compare())
+            jobs = await app.enqueue_many(count.job(number) for number in range(2_000))
+            await asyncio.gather(*(job.result() for job in jobs))
+            comparing.cancel()
+
+    assert len(runs) == runs.total() == 2_000
