@@ -188,6 +188,7 @@ class Link(Listener):
     ) -> asyncio.Future[Any]:
         """The reply to `command`, or its refusal as the `HeadraceError` of its code.
 
+        `timeout_ms`: patience, beyond the time that the server itself is asked to wait.
         Fails with `OutcomeUnknown` when the answer was lost and repeating is not safe, or
         when the time is over; with `CannotConnect` when it never left.
         Cancellation: the request may have been made.
@@ -196,6 +197,8 @@ class Link(Listener):
         future: asyncio.Future[Any] = loop.create_future()
         if type(command) is commands.Enqueue:
             timeout_ms = min(timeout_ms, REPEAT_MS)
+        elif isinstance(command, commands.WaitJob | commands.Claim):
+            timeout_ms += command.wait_ms  # the server answers when that is over
         call = Call(command, future, loop.time() + timeout_ms / 1000)
         if self.failure is not None:
             call.fail(self.failure)
