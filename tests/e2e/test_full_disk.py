@@ -73,6 +73,7 @@ def test_disk_full_to_the_brim_holds_answers_back_until_there_is_room(
             disk.brim()
             acked, late_ack = await _run_until_stuck(client)
             assert acked > 0, "room was kept for some acks"
+            assert server.child.last_words().count("log_refused") == 1, "said once, not for ever"
 
             disk.relieve()
 

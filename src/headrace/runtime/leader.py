@@ -91,6 +91,8 @@ class Leader:
         self._log_clock = recovered.log_clock
         self._began_ns = env.clock.mono_ns()
         self._closed = False
+        self._refused_after = -1
+        """Durable index when a refusal was last reported."""
         self._dispatch_held = False
         """Ready jobs wait until the disk has caught up."""
         self._on_drained: Callable[[], None] | None = None
@@ -263,7 +265,10 @@ class Leader:
 
     def _refused(self, error: Refused) -> None:
         self.stats.appends_refused += 1
-        self._report("log_refused", error=str(error))
+        durable_index = self._committer.durable_index
+        if self._refused_after != durable_index:  # once a commit: it is offered five times a second
+            self._refused_after = durable_index
+            self._report("log_refused", error=str(error))
         self._upkeep.note_refused()
 
     def _idle(self) -> None:

@@ -79,7 +79,9 @@ class Child:
 
     def exit_code(self, timeout_s: float = START_S) -> int:
         """It has ended by itself."""
-        return self.process.wait(timeout_s)
+        code = self.process.wait(timeout_s)
+        self._close()
+        return code
 
     def last_words(self) -> str:
         return self.errors.read_text(errors="replace")[-4_000:]
@@ -91,8 +93,11 @@ class Child:
         finally:
             self.send(signal.SIGKILL)
             self.process.wait()
-            if self.process.stdout is not None:
-                self.process.stdout.close()
+            self._close()
+
+    def _close(self) -> None:
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 class Server:
