@@ -59,6 +59,11 @@ def raises(how: str) -> None:
         raise GiveUp("hopeless")
     raise RetryLater("1h", "no hurry")
 
+@app.job(executor="process", timeout="1s", retry=Retry(attempts=1))
+def naps() -> int:
+    time.sleep(0.4)
+    return os.getpid()
+
 @app.job(executor="process", timeout="2s", retry=Retry(attempts=1))
 def spins(path: str) -> None:
     try:
@@ -137,6 +142,16 @@ async def test_failures_in_a_child_steer_the_job_as_elsewhere(child_app: App) ->
         view = await job.view()
 
     assert view.run_at_ms - view.enqueued_at_ms > 3_000_000
+
+
+async def test_time_that_a_job_waits_for_a_child_process_is_no_part_of_its_timeout(
+    child_app: App,
+) -> None:
+    async with working(child_app, target="child_jobs:app", processes=1):
+        assert await run(child_app, "once")
+        children = await asyncio.gather(*(run(child_app, "naps") for _ in range(4)))
+
+    assert len(set(children)) == 1
 
 
 async def test_child_that_outlives_its_timeout_is_terminated(

@@ -55,13 +55,14 @@ class Executors(Protocol):
 class Handler:
     """A job type as this worker runs it: what every attempt needs, looked up once."""
 
-    __slots__ = ("decode", "encode_result", "function", "is_plain", "job_type")
+    __slots__ = ("decode", "encode_result", "function", "is_plain", "job_type", "needs_process")
 
     def __init__(self, job_type: JobType[..., Any], hooks: Hooks) -> None:
         self.job_type = job_type
         self.function = job_type.function
         self.decode = job_type.codec.decode
         self.encode_result = job_type.codec.encode_result
+        self.needs_process = job_type.executor == "process"
         self.is_plain = (
             job_type.executor == "async" and not job_type.signature.needs and not hooks.run_hooks
         )

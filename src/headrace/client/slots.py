@@ -9,6 +9,8 @@ is a task that awaits one handler after the other, started when it is first need
 - Slots wake each other, two at a time while jobs are left: a chunk of jobs that finish at
   once costs one or two wakes, a chunk of jobs that wait has its slots running after a few
   passes.
+- A job that runs in a child process starts when one is free; until then it waits unstarted,
+  and jobs behind it that need none go first.
 - Deadlines: one timer for all slots. It is set for the earliest deadline seen; when it
   fires, it looks at every slot and at what is due next. No timer a job.
 - A slot is stopped by cancelling its task, which then *uncancels* itself and goes on. A
@@ -27,7 +29,7 @@ import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Callable, Coroutine
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from headrace.client.held import RESERVED, STARTED, HeldJob
@@ -72,14 +74,21 @@ class Slots:
         attempt: Attempt,
         announce: Callable[[list[HeldJob]], None],
         on_overrun: Callable[[HeldJob, str], None],
+        *,
+        needs_process: Callable[[HeldJob], bool] = lambda held: False,
+        process_count: int = 0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._concurrency = concurrency
         self._attempt = attempt
         self._announce_to = announce
         self._on_overrun = on_overrun
+        self._needs_process = needs_process
+        self._processes_free = process_count
         self._context = contextvars.copy_context()
         self._waiting: deque[HeldJob] = deque()
+        self._held_up: deque[HeldJob] = deque()
+        """Their turn had come, and no process was free for them."""
         self._announced: deque[HeldJob] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._slots: set[Slot] = set()
@@ -104,13 +113,19 @@ class Slots:
 
     def last_waiting(self, count: int) -> list[HeldJob]:
         """Up to `count` jobs that have not started, those furthest from it first."""
-        waiting = (held for held in reversed(self._waiting) if held.state == RESERVED)
+        last_first = chain(reversed(self._waiting), reversed(self._held_up))
+        waiting = (held for held in last_first if held.state == RESERVED)
         return list(islice(waiting, max(count, 0)))
 
     @property
     def busy_count(self) -> int:
         """Slots with a handler that has not ended."""
         return self._busy_count
+
+    @property
+    def is_hungry(self) -> bool:
+        """A slot is free, and no job is here for it."""
+        return not self._waiting and self._busy_count < self._concurrency
 
     @property
     def stuck_count(self) -> int:
@@ -128,8 +143,10 @@ class Slots:
     def drain(self) -> list[HeldJob]:
         """No further handler starts; the jobs that have not started are given back."""
         self._draining = True
-        left = [held for held in self._waiting if held.state == RESERVED]
+        waiting = chain(self._held_up, self._waiting)
+        left = [held for held in waiting if held.state == RESERVED]
         left += [held for held in self._announced if held.state == STARTED]
+        self._held_up.clear()
         self._waiting.clear()
         self._announced.clear()
         self._note_empty()
@@ -184,7 +201,7 @@ class Slots:
         chunk: list[HeldJob] = []
         while self._waiting and len(chunk) < room:
             held = self._waiting.popleft()
-            if held.state == RESERVED:
+            if held.state == RESERVED and self._takes_process(held):
                 held.state = STARTED
                 chunk.append(held)
         if not chunk:
@@ -193,6 +210,25 @@ class Slots:
         self._announced.extend(chunk)
         self._empty.clear()
         self._loop.call_soon(self._wake)
+
+    def _takes_process(self, held: HeldJob) -> bool:
+        """It has one, or needs none. Announced without one it would only wait, while its
+        timeout runs here and on the server."""
+        if self._needs_process(held):
+            if not self._processes_free:
+                self._held_up.append(held)
+                return False
+            self._processes_free -= 1
+        return True
+
+    def _free_process(self, held: HeldJob) -> None:
+        if self._needs_process(held):
+            self._processes_free += 1
+            while self._held_up:
+                first = self._held_up.popleft()
+                if first.state == RESERVED:
+                    self._waiting.appendleft(first)
+                    return
 
     def _wake(self) -> None:
         """More runners, while there are jobs for them; each wakes more when it has one."""
@@ -243,6 +279,7 @@ class Slots:
 
     async def _run_one(self, slot: Slot, held: HeldJob) -> None:
         if held.state != STARTED:  # it was cancelled in the pass in between
+            self._free_process(held)
             self._note_empty()
             return
         self._busy_count += 1
@@ -255,6 +292,7 @@ class Slots:
             await self._attempt(held, slot)
         finally:
             self._busy_count -= 1
+            self._free_process(held)
             self._overrun_count -= slot.overrun
             if slot.stopped_by:
                 _forget_cancels(slot)

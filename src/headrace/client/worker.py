@@ -119,6 +119,7 @@ class Worker:
         self._finished_before = 0
         self._pushed_jobs = 0
         self._pushed_bytes = 0
+        self._starved = False
         self._ticked_at_ns = 0
 
     # --- what its owner calls
@@ -193,13 +194,19 @@ class Worker:
         self._link: AnyLink = self._app.connections.target.make_link(events)
         self._settler = Settler(self._link, self._holdings, self._report)
         self._threads = HandlerThreads(self._env)
-        self._processes = HandlerProcesses(self._env, self._module_target, self.options.processes)
+        process_count = self.options.processes or self._env.host.processor_count()
+        self._processes = HandlerProcesses(self._env, self._module_target, process_count)
         reporter = LoopReporter(self._env, self._link)
         self._runner = Runner(
             self._settler, self._app.hooks, self, reporter, self._report, self._mark_overrun
         )
         self._slots = Slots(
-            self.options.concurrency, self._runner.attempt, self._announce, self._runner.overrun
+            self.options.concurrency,
+            self._runner.attempt,
+            self._announce,
+            self._runner.overrun,
+            needs_process=lambda held: held.handler.needs_process,
+            process_count=process_count,
         )
         self._reporter = reporter
         self._tick()
@@ -399,7 +406,10 @@ class Worker:
         )
         payload_bytes = self._pushed_bytes / self._pushed_jobs if self._pushed_jobs else 0.0
         self._pushed_jobs = self._pushed_bytes = 0
-        credit = self._prefetch.note(elapsed_s, finished, self._settler.round_trip_s, payload_bytes)
+        starved, self._starved = self._starved, False
+        credit = self._prefetch.note(
+            elapsed_s, finished, self._settler.round_trip_s, payload_bytes, starved=starved
+        )
         if credit is not None and self._link.connected:
             self._link.call(SetCredit(self.session_id, credit)).add_done_callback(_ignore)
 
@@ -420,6 +430,7 @@ class Worker:
 
     def _on_jobs(self, push: JobsPushed) -> None:
         taken: list[HeldJob] = []
+        was_hungry = self._slots.is_hungry
         for group in push.groups:
             handler = self._handlers.get(group.kind)
             for pushed in group.jobs:
@@ -432,6 +443,8 @@ class Worker:
                 taken.append(held)
                 self._pushed_bytes += len(pushed.payload)
         self._pushed_jobs += len(taken)
+        if was_hungry and len(self._holdings) >= self._prefetch.credit:
+            self._starved = True
         if self._stopping:
             for held in taken:
                 self._settler.release(held)

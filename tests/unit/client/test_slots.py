@@ -18,6 +18,8 @@ from headrace.client.slots import STOP_CANCEL, STOP_DRAIN, STOP_TIMEOUT, Slot, S
 from headrace.model.replies import PushedGroup, PushedJob
 
 Run = Callable[[int], Awaitable[None]]
+PROCESS_JOB = 1_000
+"""Jobs from this number on need a process, where a bench has any."""
 
 
 def held(number: int, timeout_ms: int = 0) -> HeldJob:
@@ -29,7 +31,7 @@ def held(number: int, timeout_ms: int = 0) -> HeldJob:
 class Bench:
     """Slots around handlers that are given by number, and everything they did."""
 
-    def __init__(self, concurrency: int, run: Run) -> None:
+    def __init__(self, concurrency: int, run: Run, process_count: int = 0) -> None:
         self.announced: list[list[int]] = []
         self.ran: list[int] = []
         self.stops: list[str] = []
@@ -37,7 +39,14 @@ class Bench:
         self.running = 0
         self.running_max = 0
         self._run = run
-        self.slots = Slots(concurrency, self._attempt, self._announce, self._note_overrun)
+        self.slots = Slots(
+            concurrency,
+            self._attempt,
+            self._announce,
+            self._note_overrun,
+            needs_process=lambda job: process_count > 0 and job.token >= PROCESS_JOB,
+            process_count=process_count,
+        )
 
     def add(self, *numbers: int, timeout_ms: int = 0) -> list[HeldJob]:
         jobs = [held(number, timeout_ms) for number in numbers]
@@ -67,8 +76,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(concurrency: int, run: Run) -> AsyncIterator[Bench]:
-    made = Bench(concurrency, run)
+async def bench(concurrency: int, run: Run, process_count: int = 0) -> AsyncIterator[Bench]:
+    made = Bench(concurrency, run, process_count)
     yield made
     await made.slots.close()
 
@@ -326,3 +335,30 @@ async def test_handler_that_swallows_its_stop_leaves_nothing_to_the_next_one() -
         await passes()
 
     assert cancels_left == [0]
+
+
+async def test_job_that_needs_a_process_starts_when_one_is_free_and_holds_up_no_other() -> None:
+    ends = {number: asyncio.Event() for number in (1, 1_000, 1_001, 1_002)}
+
+    async def waits(number: int) -> None:
+        await ends[number].wait()
+
+    async with bench(10, waits, process_count=1) as b:
+        first, second, third, other = b.add(1_000, 1_001, 1_002, 1)
+        await passes()
+        assert b.announced == [[1_000, 1]]
+        assert b.slots.last_waiting(5) == [third, second]
+
+        second.state = SETTLED
+        ends[1_000].set()
+        await passes()
+        assert b.announced == [[1_000, 1], [1_002]]
+        assert b.ran == [1_000]
+
+        b.add(1_001)
+        await passes()
+        assert [job.token for job in b.slots.drain()] == [1_001]
+        for end in ends.values():
+            end.set()
+        await asyncio.wait_for(b.slots.empty(), 5)
+        assert (first.state, other.state, third.state) == (STARTED,) * 3
