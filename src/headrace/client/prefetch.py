@@ -4,6 +4,10 @@ Theory. A slot that ends a job gets its next one a round trip later, unless one 
 already. Jobs that finish during two commit times cover that trip with some to spare:
 finish rate × 2 × commit time. Where that trip is short beside the job itself (under 2 % of
 the time a slot is busy) nothing is held: a job that waits here could run elsewhere.
+
+A rate that the credit itself holds down says nothing, and by it alone credit would creep
+up. So a worker that was *starved* (idle until a push came that filled its credit) asks for
+several times as much, and goes down again by half of what is too much.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from headrace.model.limits import (
 )
 
 _WORTH_IT = 0.02
+_GROWTH = 4
 _CHANGE_MIN = 0.25
 """Smaller changes of credit are not worth a call."""
 
@@ -33,24 +38,37 @@ class Prefetch:
         """Asked for last."""
 
     def note(
-        self, elapsed_s: float, finished: int, round_trip_s: float, payload_bytes: float
+        self,
+        elapsed_s: float,
+        finished: int,
+        round_trip_s: float,
+        payload_bytes: float,
+        *,
+        starved: bool = False,
     ) -> int | None:
         """The credit to ask for now; None when it is near enough to what was asked.
 
-        `payload_bytes`: of an average job that came since.
+        `payload_bytes`: of an average job that came since. `starved`: it was idle until a
+        push came that filled its credit.
         """
         rate = finished / elapsed_s
         self._rate += (rate - self._rate) / 2
         self._payload_bytes += (payload_bytes - self._payload_bytes) / 2
-        wanted = min(self._concurrency + self._prefetch(round_trip_s), SESSION_CREDIT_MAX)
+        wanted = self._concurrency + self._prefetch(round_trip_s, starved)
+        if wanted < self.credit:
+            wanted = (wanted + self.credit) // 2
+        wanted = min(wanted, SESSION_CREDIT_MAX)
         if abs(wanted - self.credit) < max(1, _CHANGE_MIN * self.credit):
             return None
         self.credit = wanted
         return wanted
 
-    def _prefetch(self, round_trip_s: float) -> int:
+    def _prefetch(self, round_trip_s: float, starved: bool) -> int:
         on_the_way = self._rate * round_trip_s
         if on_the_way / self._concurrency < _WORTH_IT:
             return 0
+        covering = 2 * on_the_way
+        if starved:
+            covering = max(covering, _GROWTH * max(self.credit - self._concurrency, 1))
         by_bytes = PREFETCH_BYTES_MAX / max(self._payload_bytes, 1.0)
-        return int(min(math.ceil(2 * on_the_way), self._prefetch_max, by_bytes))
+        return int(min(math.ceil(covering), self._prefetch_max, by_bytes))

@@ -59,6 +59,32 @@ def test_small_changes_are_not_worth_a_call() -> None:
     assert prefetch.note(1.0, 44_000, 0.002, 100.0) is None
 
 
+def test_starved_worker_asks_for_nearly_all_that_it_may_hold_within_a_second() -> None:
+    """Four looks; by a rate that the credit itself holds down it would take ten times that."""
+    prefetch = Prefetch(100)
+    prefetch.note(0.25, 700, 0.020, 100.0)
+    for _ in range(4):
+        prefetch.note(0.25, prefetch.credit * 6, 0.020, 100.0, starved=True)
+
+    assert prefetch.credit > 0.8 * PREFETCH_JOBS_MAX
+
+
+def test_starved_worker_of_long_jobs_still_holds_none() -> None:
+    prefetch = Prefetch(100)
+
+    assert prefetch.note(1.0, 100, 0.002, 100.0, starved=True) is None
+
+
+def test_credit_goes_down_by_half_of_what_is_too_much() -> None:
+    prefetch = Prefetch(100)
+    for _ in range(30):
+        prefetch.note(1.0, 40_000, 0.02, 100.0)
+    before = prefetch.credit
+    prefetch.note(1.0, 0, 0.002, 100.0)
+
+    assert 0.4 * before < prefetch.credit < 0.7 * before
+
+
 # --- holdings
 
 
