@@ -132,9 +132,20 @@ class Bench:
             "server_rss_mib": used_now.rss_bytes / (1 << 20),
         }
         for name in ("commit", "sync", "turn"):
-            view = now.histograms[f"headrace_{name}_seconds"]
-            found[f"{name}_p50_ms"], found[f"{name}_p99_ms"] = view["p50"] * 1e3, view["p99"] * 1e3
+            histogram = f"headrace_{name}_seconds"
+            for share in (0.50, 0.99):
+                value_s = _quantile(stats.histograms[histogram], now.histograms[histogram], share)
+                found[f"{name}_p{share * 100:.0f}_ms"] = value_s * 1e3
         return found
+
+
+def _quantile(before: dict[str, float], after: dict[str, float], share: float) -> float:
+    """The bound below which `share` of the values lie that came between two views."""
+    wanted = share * (after["count"] - before["count"])
+    for name, seen in after.items():
+        if name.startswith("le=") and seen - before[name] >= wanted:
+            return float(name.removeprefix("le="))
+    return after["max"]
 
 
 def _grown(before: StatsReply, after: StatsReply, counter: str) -> float:
