@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
 
 import headrace
 import headrace.testing
@@ -30,3 +32,15 @@ def test_new_names_are_in_the_golden_file() -> None:
 def test_every_exported_name_is_there() -> None:
     for module in (headrace, headrace.testing):
         assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+def test_metrics_are_in_seconds_and_bytes() -> None:
+    names = current()["metrics"]
+
+    assert [name for name in names if name.endswith(("_ms", "_us", "_kib", "_mib"))] == []
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+
+    assert headrace.__version__ == tomllib.loads(text)["project"]["version"]

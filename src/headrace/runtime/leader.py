@@ -358,8 +358,8 @@ class Leader:
             "headrace_wal_bytes": float(self._snapshots.wal_bytes),
             "headrace_log_room_bytes": float(self._budget.room_bytes),
             "headrace_snapshot_running": float(self._snapshots.running),
-            "headrace_log_time_ahead_ms": float(self._log_clock.ahead_of_wall_ms()),
-            "headrace_async_window_ms": float(self._async_window_ms),
+            "headrace_log_time_ahead_seconds": self._log_clock.ahead_of_wall_ms() / 1000,
+            "headrace_async_window_seconds": self._async_window_ms / 1000,
             "headrace_epoch": float(self.epoch.number),
             "headrace_uptime_seconds": (self._term.clock.mono_ns() - self._began_ns) / NS_PER_S,
         }
