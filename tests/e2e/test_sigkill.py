@@ -131,7 +131,8 @@ def _restart(server: Server, draw: random.Random) -> None:
 
 
 def _run_embedded_story(tmp_path: Path, seed: int, cycles: int) -> None:
-    """Processes that share a directory; each cycle kills its owner, or another of them."""
+    """Processes that share a directory; each cycle kills its owner, or another of them,
+    or asks it to end."""
     print(f"HEADRACE_SEED={seed}")
     draw = random.Random(seed)
     journal, data = tmp_path / "journal", tmp_path / "data"
@@ -147,8 +148,12 @@ def _run_embedded_story(tmp_path: Path, seed: int, cycles: int) -> None:
         for _ in range(cycles):
             pause(draw.uniform(0.1, 0.6))
             owner = _owner(members, data)
-            name = owner if draw.random() < 0.67 else draw.choice(list(members.children))
-            members.kill(name)
+            name = owner if owner and draw.random() < 0.67 else draw.choice(list(members.children))
+            if draw.random() < 0.2:
+                members.children[name].wait_ready()
+                members.terminate(name)
+            else:
+                members.kill(name)
             if name == owner:
                 successions_s.append(_until_owned_again(members, data))
             members.begin(name, works=True, produces=True)

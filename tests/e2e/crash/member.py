@@ -167,7 +167,7 @@ class Producing:
                 lambda: job_types["flaky"].job(self._random.randint(1, 2), padding),
                 lambda: job_types["doomed"].job(padding),
             ),
-            (8, 4, 1, 2, 1),
+            (8, 3, 1, 2, 1),
         )
         return self._named(make())
 
