@@ -188,6 +188,31 @@ def test_leases_have_their_full_time_again_after_recovery() -> None:
     run_simulated(story)
 
 
+def test_short_lease_outlasts_the_way_back_to_a_server_that_has_recovered() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        worker = await world.worker(lease_ms=limits.LEASE_MS_MIN)
+        await world.ask(world.enqueue())
+        job, token = await worker.job()
+        await world.ask(world.enqueue(kind="alone"))
+        claimed = await world.ask(c.Claim(("q",), ("alone",), lease_ms=limits.LEASE_MS_MIN))
+        [alone] = claimed.groups
+        await world.crash()
+        await world.start()
+
+        await world.pause(limits.BACKOFF_RECONNECT_MS_MAX + 1_000)
+        held = [c.HeldLease(job.job_id, token, started=True)]
+        peer = world.new_peer()
+        assert (await world.ask(c.ResumeSession(session_id(1), held, 10), peer)).verdicts == [0]
+        settled = await world.ask(c.Ack([(alone.jobs[0].job_id, alone.token, b"1")]))
+        assert settled.problems is None
+
+        await world.pause(limits.RECOVERY_GRACE_MS)
+        assert (await world.ask(c.ListSessions())).sessions == []
+
+    run_simulated(story)
+
+
 def test_session_that_does_not_come_back_after_recovery_expires() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()

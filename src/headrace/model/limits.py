@@ -105,6 +105,9 @@ LEASE_MS_DEFAULT = 30_000
 LEASE_MS_MIN = 1_000
 LEASE_MS_MAX = 24 * 3600 * 1000
 HEARTBEATS_PER_LEASE = 3
+RECOVERY_GRACE_MS = 5_000
+"""No lease ends sooner after a recovery, however short it is: its holder may be waiting to
+connect again, longer each time."""
 STARTED_LOG_AFTER_MS = 100
 """A job still running after this has its start written to the log."""
 RECALL_AFTER_MS = 1_000
@@ -254,4 +257,7 @@ invariant(REPEAT_MS * 2 <= REMEMBER_MS, "an id outlives every repeat of its call
 invariant(PAYLOAD_BYTES_MAX + MIB < COMMIT_BYTES_MAX, "a job with all its fields fits a commit")
 invariant(CALL_BYTES_MAX < FRAME_BYTES_MAX, "a call of full size fits a frame")
 invariant(ERROR_BYTES_MAX < ERRORS_BYTES_MAX, "one error fits the room for all")
+invariant(
+    2 * BACKOFF_RECONNECT_MS_MAX < RECOVERY_GRACE_MS, "who connects again still has its leases"
+)
 invariant(LOG_STALL_MS < LEASE_MS_MIN, "a stall is seen before a lease can end in it")

@@ -28,6 +28,7 @@ from headrace.model.env import Clock
 from headrace.model.ids import ID_BYTES
 from headrace.model.limits import (
     DEADLINE_RECHECK_MS,
+    RECOVERY_GRACE_MS,
     STARTED_LOG_AFTER_MS,
     STEP_JOBS_MAX,
     TIMEOUT_GRACE_MS,
@@ -85,10 +86,12 @@ class LeaseWatch:
     # --- what is watched
 
     def watch_all(self) -> None:
-        """Everything in the engine has its full time before it. Once, after recovery."""
+        """Everything in the engine has its full time before it, and RECOVERY_GRACE_MS at
+        least. Once, after recovery."""
         now_ns = self.now_ns()
         for session_id in self._engine.session_ids():
-            self.watch_session(session_id)
+            facts = self.watch_session(session_id)
+            facts.seen_ns += max(0, RECOVERY_GRACE_MS * NS_PER_MS - facts.lease_ns)
             for held in self._engine.leases_of(session_id):
                 lease = self._engine.lease_of(held.job_id)
                 if lease is not None and lease.timeout_ms and lease.started:
@@ -99,15 +102,17 @@ class LeaseWatch:
     def _watch_singles(self) -> None:
         for lease in self._engine.all_leases():
             if not lease.session_id:
-                self.watch_claimed([lease.job_id], lease.token, lease.timeout_ms, lease.lease_ms)
+                lease_ms = max(lease.lease_ms, RECOVERY_GRACE_MS)
+                self.watch_claimed([lease.job_id], lease.token, lease.timeout_ms, lease_ms)
 
-    def watch_session(self, session_id: bytes) -> None:
+    def watch_session(self, session_id: bytes) -> SessionFacts:
         """The session has a full lease from now on."""
         now_ns = self.now_ns()
         known = self._sessions.get(session_id) is not None
         facts = self._sessions.open(session_id, self._engine.session_lease_ms(session_id), now_ns)
         if not known:
             self._wheel.add(now_ns + facts.lease_ns, partial(self._look_at_session, facts))
+        return facts
 
     def watch_claimed(
         self, job_ids: list[bytes], token: int, timeout_ms: int, lease_ms: int
