@@ -13,6 +13,7 @@ Types without datetime, timedelta or `Any` never leave msgspec's C code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -86,11 +87,14 @@ def _walk(info: Any, seen: set[int]) -> Iterator[types.Type]:
 
 
 def _lower(plain: Any, path: str) -> Any:
-    """As JSON has it. Raises: `ValueError` with the place of a datetime without a zone."""
+    """As JSON has it. Raises: `ValueError` with the place of what JSON would not keep: a
+    datetime without a zone, a float that is no number (it would arrive as null)."""
     if isinstance(plain, timedelta):
         return round(plain / _MILLISECOND)
     if isinstance(plain, datetime) and plain.tzinfo is None:
         raise ValueError(f"datetime without a time zone - at `{path}`")
+    if isinstance(plain, float) and not math.isfinite(plain):
+        raise ValueError(f"JSON cannot carry {plain} - at `{path}`")
     if isinstance(plain, dict):
         return {key: _lower(value, f"{path}.{key}") for key, value in plain.items()}
     if isinstance(plain, list | tuple):

@@ -122,8 +122,19 @@ def test_value_travels_as_json_and_comes_back(annotation: Any, value: Any, wire:
         (Any, {"at": datetime(2026, 3, 1)}, r"without a time zone - at `\$.value.at`"),
         (Any, Plain(), "Plain"),
         (str, "\ud800", "surrogates"),
+        (float, float("nan"), r"Expected `float`, got `null` - at `\$.value`"),
+        (Any, {"share": float("inf")}, r"cannot carry inf - at `\$.value.share`"),
     ],
-    ids=["type", "inside a list", "naive datetime", "naive inside", "no JSON", "surrogate"],
+    ids=[
+        "type",
+        "inside a list",
+        "naive datetime",
+        "naive inside",
+        "no JSON",
+        "surrogate",
+        "no number",
+        "no number inside",
+    ],
 )
 def test_value_that_does_not_fit_is_refused_and_named(
     annotation: Any, value: Any, said: str
