@@ -27,16 +27,20 @@ DEADLINE_S = 30
 JOBS_MAX = 200
 
 
-def strace(injection: str) -> list[str]:
-    """The wrapper that makes one call fail. Skips where strace is missing, or may not trace."""
+def strace(injection: str, *paths: Path) -> list[str]:
+    """The wrapper that makes one call fail, of those about `paths` if any are given.
+
+    Skips where strace is missing, or may not trace.
+    """
     ran = None
     if shutil.which("strace"):
-        probe = ["strace", "-qq", "-o", "/dev/null", "-e", f"inject={injection}", "true"]
+        probe = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO", "true"]
         ran = subprocess.run(probe, capture_output=True, text=True, check=False)
     if ran is None or ran.returncode != 0:
         pytest.skip(f"strace cannot inject here: {ran.stderr.strip() if ran else 'not installed'}")
     syscall = injection.partition(":")[0]
     tracing = ["-e", f"trace={syscall}", "-e", f"inject={injection}"]
+    tracing += [f"--trace-path={path}" for path in paths]
     return ["strace", "-f", "-qq", "-o", "/dev/null", *tracing]
 
 
@@ -78,6 +82,29 @@ def test_failed_fdatasync_ends_the_server_with_74_and_loses_nothing(
 @pytest.mark.parametrize("when", [1, 12])
 def test_failed_write_ends_the_server_with_74_and_loses_nothing(tmp_path: Path, when: int) -> None:
     assert survives(tmp_path, f"pwritev2:error=EIO:when={when}") == IO_FAILED
+
+
+def test_unreadable_segment_ends_the_start_with_74_and_is_named(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", tmp_path)
+    taken: list[bytes] = []
+    try:
+        server.start()
+        asyncio.run(_enqueue_until_lost(server, taken))
+        server.child.terminate()
+        [segment] = server.directory.glob("wal/*.wal")
+        server.wrapper = strace("pread64:error=EIO:when=1", segment)
+        start = server.begin()
+        assert start.exit_code() == IO_FAILED
+        said = start.last_words()
+        server.wrapper = []
+        server.start()
+        kept = asyncio.run(_all_ids(server.url))
+    finally:
+        server.child.kill()
+
+    assert kept == set(taken)
+    assert segment.name in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("when", [20, 60])
