@@ -213,6 +213,13 @@ def test_verify_of_a_foreign_directory_names_its_mode() -> None:
     assert errors_of(story) == [("E-DIRECTORY", ROOT, 0)]
 
 
+def test_verify_of_nothing_is_no_good_news() -> None:
+    """A backup that is not there must not look like one that is whole."""
+    [finding] = verify(SimEnv(), "/nothing")
+
+    assert (finding.severity, finding.code) == (Severity.ERROR, "E-DIRECTORY")
+
+
 # --- rebuild CURRENT
 
 

@@ -45,7 +45,8 @@ def run_noun(app: App, arguments: list[str]) -> int:
     try:
         code = app(arguments)
     except CycloptsError as error:
-        raise UsageFault(_sentence(error), hint=f"See `{app.name[0]} --help`.") from error
+        command = " ".join((app.name[0], *(error.command_chain or ())))
+        raise UsageFault(_sentence(error), hint=f"See `{command} --help`.") from error
     return code or 0
 
 

@@ -65,7 +65,7 @@ def enqueue(
         priority: 0 to 255, higher runs first inside a queue.
         delay: Not before this time has passed, as 10m.
         run_at: Not before this instant, as 2026-01-31T12:00:00Z.
-        start_by: Cancelled if it has not started by this instant.
+        start_by: Cancelled if it has not started by this instant, or within this time, as 10m.
         timeout: Longest run of one attempt.
         attempts: Attempts before it is dead; otherwise as the queue says.
         key: Idempotency key: the same key within its window gives the first job again.
@@ -91,7 +91,7 @@ def enqueue(
         0,
         _payload(json),
         priority,
-        instant_option(run_at, "run-at"),
+        instant_option(run_at, "run-at", ahead=True),
         duration_option(delay, "delay"),
         _extra(key, key_window, start_by, tag),
     )
@@ -118,7 +118,7 @@ def _extra(key: str, window: str, start_by: str | None, tags: list[str] | None) 
     extra = JobExtra(
         key=key,
         key_window_ms=duration_option(window, "key-window"),
-        start_by_ms=instant_option(start_by, "start-by"),
+        start_by_ms=instant_option(start_by, "start-by", ahead=True),
         tags=tuple(tags or ()),
     )
     return extra if key or start_by or tags else None

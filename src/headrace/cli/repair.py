@@ -68,7 +68,9 @@ def _advise(path: str, options: Common) -> int:
     if options.json:
         print_json({"directory": path, "damaged": damaged, "remedies": advice})
     else:
-        for line in advice or ["nothing to repair" if not damaged else "restore a backup"]:
+        for line in advice or [
+            "nothing to repair" if not damaged else "repair cannot mend that; restore a backup"
+        ]:
             print_line(line)
     return DATA if damaged else OK
 

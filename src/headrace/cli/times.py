@@ -57,8 +57,9 @@ def size_option(text: str, name: str) -> int:
         raise UsageFault(error.message) from error
 
 
-def instant_option(text: str | None, name: str) -> int:
-    """Unix ms of `2026-01-31T12:00:00+01:00`, or of `10m`: so long ago; 0 when not given."""
+def instant_option(text: str | None, name: str, *, ahead: bool = False) -> int:
+    """Unix ms of `2026-01-31T12:00:00+01:00`, or of `10m`: so long ago, or `ahead` from now;
+    0 when not given."""
     if text is None:
         return 0
     if text[:4].isdigit() and "-" in text:
@@ -71,4 +72,10 @@ def instant_option(text: str | None, name: str) -> int:
                 f"--{name} {text!r} has no time zone.", hint="Add an offset, such as +01:00 or Z."
             )
         return round(moment.timestamp() * 1_000)
-    return now_ms() - duration_option(text, name)
+    try:
+        duration_ms = parse_duration_ms(text, name=name)
+    except BadRequest as error:
+        raise UsageFault(
+            f"--{name} {text!r} is neither a time, as 2026-01-31T12:00:00Z, nor a duration, as 10m."
+        ) from error
+    return now_ms() + (duration_ms if ahead else -duration_ms)

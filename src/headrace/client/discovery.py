@@ -30,8 +30,9 @@ def load_app(target: str) -> App:
         return found
     apps = [name for name, value in vars(module).items() if isinstance(value, App)]
     there_are = f"It has: {', '.join(apps)}." if apps else "It has no App at all."
-    what = "has no" if found is None else "is not an App, but a " + type(found).__name__ + ":"
-    raise NotFound(f"Module {module_name!r} {what} {variable!r}.", hint=there_are)
+    if found is None:
+        raise NotFound(f"Module {module_name!r} has no {variable!r}.", hint=there_are)
+    raise NotFound(f"{target!r} is not an App, but a {type(found).__name__}.", hint=there_are)
 
 
 def _import(module_name: str, target: str) -> object:

@@ -69,7 +69,7 @@ def test_every_command_has_help(noun: str, capsys: pytest.CaptureFixture[str]) -
         (["job", "list", "--state", "sleeping"], 'Invalid value "sleeping"'),
         (["job", "list", "--limt", "3"], "Did you mean --limit?"),
         (["job", "list", "--limit", "0"], "--limit must be 1 or more"),
-        (["job", "list", "--since", "soon"], "--since 'soon' is no duration"),
+        (["job", "list", "--since", "soon"], "--since 'soon' is neither a time"),
         (["job", "list", "--since", "2026-01-31T12:00:00"], "has no time zone"),
         (["job", "list", "--cursor", "%"], "--cursor is not one that an earlier list has given."),
         (["job", "priority", "300", "x"], "must be from 0 to 255"),

@@ -35,6 +35,7 @@ def test_instant_is_a_time_with_offset_or_so_long_ago() -> None:
     assert instant_option("1970-01-01T01:00:01+01:00", "since") == 1_000
     assert instant_option("1970-01-01T00:00:01Z", "since") == 1_000
     assert abs(now_ms() - 600_000 - instant_option("10m", "since")) < 10_000
+    assert abs(now_ms() + 600_000 - instant_option("10m", "start-by", ahead=True)) < 10_000
     assert instant_option(None, "since") == 0
 
 

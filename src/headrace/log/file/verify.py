@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.log.base import LogEnv
 from headrace.log.file.current import Current, read_current
-from headrace.log.file.directory import check_directory, is_new
+from headrace.log.file.directory import check_directory, require_log
 from headrace.log.file.layout import Layout
 from headrace.log.file.lock import in_use, read_holder
 from headrace.log.file.recovery import Found, facts_at, look_again, open_cursor
@@ -21,7 +21,7 @@ from headrace.log.file.segment_reader import SegmentCursor, SegmentEnd, SegmentF
 from headrace.log.file.snapshot_file import check_snapshot
 from headrace.log.file.stops import stop_for
 from headrace.log.file.watermark import read_slots
-from headrace.model.errors import StopError
+from headrace.model.errors import StopError, UnsafeDirectory
 
 
 class Severity(Enum):
@@ -49,10 +49,11 @@ def verify(env: LogEnv, directory: str) -> Iterator[Finding]:
     except StopError as error:
         yield _finding(error, layout.root)
     try:
-        if is_new(env.disk, layout):
-            yield _note(layout.root, "there is no log here")
-            return
+        require_log(env.disk, layout)
         current = read_current(env.disk, layout)
+    except UnsafeDirectory as error:
+        yield _finding(error, layout.root)
+        return
     except StopError as error:
         yield _finding(error, layout.current)
         return
