@@ -249,17 +249,19 @@ class Worker:
         """Whatever still runs is stopped and given back; the session is closed."""
         self._stopping = True
         self._ticker.cancel()
-        if self._heartbeat is not None:
-            await self._loop.run_in_executor(None, self._heartbeat.stop)
         self._slots.drain()
         await self._slots.close()
         with contextlib.suppress(TimeoutError, HeadraceError):
             async with asyncio.timeout(limits.CONNECT_MS / 1_000):
                 await self._processes.close()
-                if self._link.connected:
+                # Without a connection, too: it may come back in time for what has run.
+                if self._link.connected or not self._stop_now.is_set():
                     await self._settler.settled()
+                if self._link.connected:
                     self._ended = True
                     await self._link.call(CloseSession(self.session_id, "stopped"))
+        if self._heartbeat is not None:  # not before: the leases were ours up to here
+            await self._loop.run_in_executor(None, self._heartbeat.stop)
         self._threads.close()
         await self._runner.close()
 

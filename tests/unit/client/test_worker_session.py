@@ -48,6 +48,7 @@ class HandServer:
         self.last_exchange_age_ms = 0
         self.asked: list[tuple[Command, asyncio.Future[Any]]] = []
         self.sent: list[Command] = []
+        self.running: asyncio.Task[None]
         self._news = asyncio.Event()
 
     # --- the target, and its link
@@ -126,7 +127,7 @@ async def worker(server: HandServer, ran: list[int]) -> AsyncIterator[Worker]:
         ran.append(number)
 
     worker = Worker(app)
-    running = asyncio.create_task(worker.run())
+    running = server.running = asyncio.create_task(worker.run())
     yield worker
     worker.stop()
     settling = asyncio.create_task(answer_all(server))
@@ -261,6 +262,26 @@ async def test_ack_is_said_again_until_the_server_has_answered_it(
     assert (ran, worker.is_idle) == ([1], True)
 
 
+async def test_stopping_worker_waits_for_the_connection_that_takes_its_last_acks(
+    server: HandServer, worker: Worker
+) -> None:
+    await server.open()
+    server.push(7, new_id())
+    _, settled = await server.next(commands.Ack)
+    server.connected = False
+    worker.stop()
+    await asyncio.wait([server.running], timeout=0.1)
+    assert not server.running.done()
+
+    server.connected = True
+    server.events.on_connected(WELCOME)
+    resuming, resumed = await server.next(commands.ResumeSession)
+    assert (len(resuming.held), resuming.credit) == (1, 0)
+    resumed.set_result(SessionResumed(verdicts=[VERDICT_KEEP]))
+    settled.set_result(Settled())
+    await asyncio.wait_for(server.running, 5)
+
+
 async def test_worker_that_ends_does_not_wait_for_an_ack_for_ever(
     server: HandServer, worker: Worker
 ) -> None:
@@ -298,7 +319,8 @@ async def test_newer_lease_of_a_job_replaces_the_one_that_waits_here(
     server.push(10, job_id)
     server.push(20, job_id)
 
-    ack, _ = await server.next(commands.Ack)
+    ack, settled = await server.next(commands.Ack)
+    settled.set_result(Settled())
 
     assert [(acked, token) for acked, token, _ in ack.results] == [(job_id, 20)]
     assert ran == [1]
