@@ -155,7 +155,7 @@ def test_token_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     token.write_text("secret")
     token.chmod(0o644)
     ran = headrace("job", "list", "--token-file", token, url="headrace://127.0.0.1:1")
-    assert ran.exit_code == 78
+    assert ran.exit_code == 2
     assert "chmod 600" in ran.err
 
 

@@ -6,7 +6,7 @@ Must never open a port beyond loopback because of a default, and never show a to
 from __future__ import annotations
 
 from headrace.model.env import Disk
-from headrace.model.errors import BadSettings, UnsafeDirectory
+from headrace.model.errors import BadSettings
 from headrace.model.limits import TOKEN_BYTES_MAX
 from headrace.model.settings import ServerSettings, is_loopback, listen_address
 
@@ -39,8 +39,7 @@ def check_exposure(settings: ServerSettings) -> None:
 def read_token(disk: Disk, path: str) -> str | None:
     """The token in the file, without surrounding blanks; None for no path.
 
-    Raises: `BadSettings` when it cannot be read or holds no token; `UnsafeDirectory` when
-    other users may read it.
+    Raises: `BadSettings` when it cannot be read, holds no token, or others may read it.
     """
     if not path:
         return None
@@ -57,9 +56,10 @@ def read_token(disk: Disk, path: str) -> str | None:
 def _read(disk: Disk, path: str) -> bytes:
     found = disk.stat(path)
     if found is not None and found.mode & _OTHERS_MAY:
-        raise UnsafeDirectory(
-            f"Other users may read the token file {path} (mode {found.mode:04o}).",
-            hint=f"Run: chmod 600 {path}",
+        raise BadSettings(
+            [
+                f"token file {path}: other users may read it (mode {found.mode:04o}). Run: chmod 600 {path}"
+            ]
         )
     fd = disk.open(path)
     try:

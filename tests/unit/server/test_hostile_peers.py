@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from headrace.model.commands import Enqueue, Flush, GetJob, NewJob
-from headrace.model.errors import BadSettings, UnsafeDirectory
+from headrace.model.errors import BadSettings
 from headrace.model.handshake import ErrorFrame, Hello, Pong, Welcome
 from headrace.model.job import JobSpec
 from headrace.model.limits import FRAME_BYTES_MAX
@@ -398,7 +398,7 @@ async def test_token_file_that_others_may_read_is_refused(tmp_path: Path) -> Non
     path.write_text("s3cret", encoding="utf-8")
     path.chmod(0o644)
     settings = ServerSettings(listen=("127.0.0.1:0",), token_file=str(path))
-    with short_directory() as directory, pytest.raises(UnsafeDirectory, match="chmod 600"):
+    with short_directory() as directory, pytest.raises(BadSettings, match="chmod 600"):
         async with running(directory, server=settings):
             pass
 
