@@ -53,6 +53,7 @@ MESSAGES: dict[int, type[msgspec.Struct]] = {
     0x56: commands.ListSessions,
     0x57: commands.GetStats,
     0x58: commands.Flush,
+    0x59: commands.Watch,
     # replies
     0x80: replies.Done,
     0x81: replies.Enqueued,

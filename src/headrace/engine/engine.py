@@ -260,6 +260,10 @@ class Engine:
         """Raises: `UnknownJob`."""
         return reading.job_view(self._turn, job_id, with_payload)
 
+    def end_view(self, job_id: bytes) -> JobView | None:
+        """See `reading.end_view`. Raises: `UnknownJob`, `BadRequest`."""
+        return reading.end_view(self._turn, job_id)
+
     def gauges(self) -> dict[str, float]:
         """Totals over all queues, under the names that metrics use."""
         state = self.state

@@ -73,6 +73,25 @@ def job_view(turn: Turn, job_id: bytes, with_payload: bool) -> JobView:
     return finished_view(turn, unpack(packed), with_payload)
 
 
+def end_view(turn: Turn, job_id: bytes) -> JobView | None:
+    """The job as those are told of it who watch it: without payload; None while it is live.
+
+    Of a job that has ended and is not kept any more: its id and state, the rest is empty.
+    Raises: `UnknownJob`; `BadRequest` for what is no id.
+    """
+    if turn.live(job_id) is not None:
+        return None
+    known = turn.remembered(job_id)
+    if known is None:
+        raise unknown_job(job_id)
+    packed = turn.state.ended.get(job_id)
+    if packed is None:
+        return JobView(job_id, "", "", known.state, 0, 0, 0, 0)
+    view = finished_view(turn, unpack(packed), True)
+    view.payload = None
+    return view
+
+
 def live_view(turn: Turn, job: Job, with_payload: bool) -> JobView:
     cold = decode_cold(job.cold)
     extra = cold.extra or _NO_EXTRA

@@ -267,6 +267,16 @@ class WaitJob(Command):
     wait_ms: int
 
 
+class Watch(Command):
+    """From here on this connection is told, once, of the end of each of these, by FINISHED.
+
+    Of those that are final already it is told at once. The reply names unknown ones. The
+    watches end with the connection.
+    """
+
+    job_ids: list[bytes]
+
+
 class ExplainJob(Command):
     job_id: bytes
 

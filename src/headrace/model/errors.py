@@ -116,7 +116,7 @@ class FrameTooLarge(ClientError):
 
 
 class LimitReached(ClientError):
-    """A bound on the number of queues, keys, sessions or snoozes is reached."""
+    """A bound on the number of queues, keys, sessions, watches or snoozes is reached."""
 
     code = "limit_reached"
 

@@ -195,6 +195,8 @@ HELLO_BYTES_MAX = 64 * KIB
 HANDSHAKE_MS_MAX = 5_000
 CONNECTIONS_MAX = 12_000
 IN_FLIGHT_PER_CONNECTION_MAX = 65_536
+WATCHES_PER_CONNECTION_MAX = 65_536
+"""Live jobs of whose end one connection is told; about 400 bytes each."""
 WRITE_BUFFER_BYTES_MAX = 16 * MIB
 """A peer that lets more pile up is not read from until it drains."""
 SLOW_READER_MS_MAX = 60_000

@@ -30,7 +30,7 @@ class RecallPushed(Push):
 
 
 class FinishedPushed(Push):
-    """Jobs that somebody on this connection waits for are final."""
+    """Jobs that this connection watches are final; with their result, without payload."""
 
     jobs: list[JobView]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from headrace.codec.messages import encode_body
 from headrace.model.limits import PUSH_BYTES
 from headrace.model.pushes import FinishedPushed, JobsPushed, Push
 from headrace.model.replies import JobView, PushedGroup, PushedJob
@@ -46,10 +47,13 @@ def _with_jobs(group: PushedGroup, jobs: list[PushedJob]) -> PushedGroup:
 
 
 def _split_finished(push: FinishedPushed, bytes_max: int) -> Iterator[Push]:
+    if len(push.jobs) == 1:
+        yield push
+        return
     part: list[JobView] = []
     room = bytes_max
     for job in push.jobs:
-        size = len(job.result or b"") + len(job.payload or b"")
+        size = len(encode_body(job))  # errors and log lines may be larger than the result
         if part and size > room:
             yield FinishedPushed(part)
             part, room = [], bytes_max

@@ -42,6 +42,7 @@ from headrace.runtime.sessions import Sessions
 from headrace.runtime.stats import Stats, job_totals
 from headrace.runtime.turns import Turns
 from headrace.runtime.waiters import ClaimKey, Waiter, Waiting, claim_key
+from headrace.runtime.watches import Watches
 
 Handler = Callable[[Any, Peer, int], None]
 
@@ -58,6 +59,7 @@ class Parts(msgspec.Struct, frozen=True):
     releases: Releases
     sessions: Sessions
     leases: LeaseWatch
+    watches: Watches
     budget: Budget
     stats: Stats
     async_window_ms: int = ASYNC_WINDOW_MS_MAX
@@ -85,6 +87,7 @@ class Handlers:
         self._releases = parts.releases
         self._sessions = parts.sessions
         self._leases = parts.leases
+        self._watches = parts.watches
         self._budget = parts.budget
         self._stats = parts.stats
         self._async_window_ms = parts.async_window_ms
@@ -108,6 +111,7 @@ class Handlers:
             commands.ResumeSession: self._resume_session,
             commands.CloseSession: self._close_session,
             commands.WaitJob: self._wait_job,
+            commands.Watch: self._watch,
             commands.ListSessions: self._list_sessions,
             commands.GetStats: self._get_stats,
             commands.Flush: self._flush,
@@ -360,6 +364,10 @@ class Handlers:
             self.refuse(waiter.peer, waiter.request_id, error)
         else:
             self.hold(waiter.peer, waiter.request_id, JobReply(job=view))
+
+    def _watch(self, command: commands.Watch, peer: Peer, request_id: int) -> None:
+        self._check_ending()
+        self.hold(peer, request_id, self._watches.watch(command.job_ids, peer))
 
     def _list_sessions(self, command: commands.ListSessions, peer: Peer, request_id: int) -> None:
         self._check_ending()

@@ -34,7 +34,7 @@ from headrace.model.errors import (
     Unavailable,
 )
 from headrace.model.limits import ASYNC_WINDOW_MS_MAX
-from headrace.model.pushes import CancelPushed, DrainPushed, JobsPushed
+from headrace.model.pushes import CancelPushed, DrainPushed, FinishedPushed, JobsPushed
 from headrace.model.replies import Claimed
 from headrace.runtime.budget import Budget
 from headrace.runtime.committer import Appended, Committer, CommitterEvents
@@ -44,7 +44,7 @@ from headrace.runtime.node_env import NodeEnv
 from headrace.runtime.peer import Peer
 from headrace.runtime.progress import ProgressGate
 from headrace.runtime.recovery import Recovered
-from headrace.runtime.releases import Releases
+from headrace.runtime.releases import Owed, PushFinished, Releases
 from headrace.runtime.reports import Report
 from headrace.runtime.seeds import Seeds
 from headrace.runtime.sessions import Sessions
@@ -54,6 +54,7 @@ from headrace.runtime.term import Term
 from headrace.runtime.turns import TurnEvents, Turns
 from headrace.runtime.upkeep import Upkeep
 from headrace.runtime.waiters import ClaimKey, Waiting
+from headrace.runtime.watches import Watches
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
@@ -100,6 +101,7 @@ class Leader:
         self._sessions = Sessions()
         self._budget = Budget()
         self._releases = Releases(self._deliver)
+        self._watches = Watches(self.engine, self._releases)
         self._leases = LeaseWatch(self.engine, env.clock, self._sessions)
         self._make_writers(Seeds(env.entropy))
         self._upkeep = Upkeep(
@@ -148,6 +150,7 @@ class Leader:
             self._releases,
             self._sessions,
             self._leases,
+            self._watches,
             self._budget,
             self.stats,
             self._async_window_ms,
@@ -204,6 +207,7 @@ class Leader:
         """Nothing is pushed to `peer` any more; its sessions live on without it."""
         self._waits.drop_peer(peer)
         self._claims.drop_peer(peer)
+        self._watches.drop_peer(peer)
         for session_id in self._sessions.disconnect(peer):
             self.engine.set_connected(session_id, False)
 
@@ -224,15 +228,26 @@ class Leader:
         return self.engine.dispatch()
 
     def _taken(self, index: int, effects: list[Effect]) -> None:
+        ended: list[bytes] = []
+        is_awaited = self._waits.count or self._watches.count
         for effect in effects:
             kind = type(effect)
             if kind is JobEnded:
-                if self._waits.count:
-                    self._handlers.job_ended(effect.job_id)  # type: ignore[union-attr]
+                if is_awaited:
+                    ended.append(effect.job_id)  # type: ignore[union-attr]
             elif kind is SessionEnded:
                 self._end_session(effect.session_id)  # type: ignore[union-attr]
             else:
                 self._releases.hold_effect(index, effect)
+        if ended:
+            self._tell_ended(index, ended)
+
+    def _tell_ended(self, index: int, job_ids: list[bytes]) -> None:
+        if self._waits.count:
+            for job_id in job_ids:
+                self._handlers.job_ended(job_id)
+        if self._watches.count:
+            self._watches.tell_ended(index, job_ids)
 
     def _end_session(self, session_id: bytes) -> None:
         if not self.engine.session_lease_ms(session_id):  # else it was opened again since
@@ -275,12 +290,15 @@ class Leader:
         self._upkeep.note_idle()
         self._check_quiet()
 
-    def _deliver(self, effect: Effect, index: int) -> Peer | None:
+    def _deliver(self, effect: Owed, index: int) -> Peer | None:
         if type(effect) is PushJobs:
             self._upkeep.watch_balance()
             return self._sessions.push(effect.session_id, JobsPushed(effect.groups), index)
         if type(effect) is PushCancel:
             return self._sessions.push(effect.session_id, CancelPushed(effect.leases), index)
+        if type(effect) is PushFinished:
+            effect.peer.send_push(FinishedPushed(effect.jobs))
+            return effect.peer
         return None
 
     # --- the end
@@ -354,6 +372,7 @@ class Leader:
             "headrace_replies_waiting": float(self._releases.waiting),
             "headrace_claims_parked": float(self._claims.count),
             "headrace_jobs_waited_for": float(self._waits.count),
+            "headrace_jobs_watched": float(self._watches.count),
             "headrace_sessions_connected": float(self._sessions.connected_count()),
             "headrace_wal_bytes": float(self._snapshots.wal_bytes),
             "headrace_log_room_bytes": float(self._budget.room_bytes),

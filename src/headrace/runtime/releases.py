@@ -12,13 +12,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from headrace.model.effects import Effect
 from headrace.model.errors import HeadraceError
-from headrace.model.replies import Reply
+from headrace.model.replies import JobView, Reply
 from headrace.runtime.peer import Peer
 
+
+class PushFinished(msgspec.Struct):
+    """Tell `peer`, which watches these, that they have ended: an effect of the node's own."""
+
+    peer: Peer
+    jobs: list[JobView]
+
+
 Answer = Reply | HeadraceError
-Deliver = Callable[[Effect, int], Peer | None]
+Owed = Effect | PushFinished
+Deliver = Callable[[Owed, int], Peer | None]
 """Sends an effect of that index; returns the peer that was told, to be flushed."""
 
 
@@ -28,7 +39,7 @@ class Releases:
     def __init__(self, deliver: Deliver) -> None:
         self._deliver = deliver
         self._answers: deque[tuple[int, Peer, int, Answer]] = deque()
-        self._effects: deque[tuple[int, Effect]] = deque()
+        self._effects: deque[tuple[int, Owed]] = deque()
         self._touched: dict[Peer, None] = {}
 
     @property
@@ -41,7 +52,7 @@ class Releases:
         answer.index = index
         self._answers.append((index, peer, request_id, answer))
 
-    def hold_effect(self, index: int, effect: Effect) -> None:
+    def hold_effect(self, index: int, effect: Owed) -> None:
         self._effects.append((index, effect))
 
     def say(self, peer: Peer, request_id: int, answer: Answer) -> None:

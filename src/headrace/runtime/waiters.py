@@ -77,8 +77,8 @@ class Waiting(Generic[K, C]):
 
     def remove(self, waiter: Waiter[K, C]) -> None:
         waiter.stop_timer()
-        _discard(self._by_key, waiter.key, waiter)
-        _discard(self._by_peer, waiter.peer, waiter)
+        discard(self._by_key, waiter.key, waiter)
+        discard(self._by_peer, waiter.peer, waiter)
         self.count -= 1
 
     def drop_peer(self, peer: Peer) -> None:
@@ -95,7 +95,8 @@ class Waiting(Generic[K, C]):
         self._overdue(waiter)
 
 
-def _discard(index: dict[H, dict[W, None]], key: H, waiter: W) -> None:
+def discard(index: dict[H, dict[W, None]], key: H, waiter: W) -> None:
+    """`waiter` is not under `key` any more, and a key without waiters is gone."""
     waiters = index[key]
     del waiters[waiter]
     if not waiters:

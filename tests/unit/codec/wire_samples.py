@@ -124,6 +124,7 @@ SAMPLES: dict[str, msgspec.Struct] = {
     "list_sessions": commands.ListSessions(100, b""),
     "get_stats": commands.GetStats(),
     "flush": commands.Flush(),
+    "watch": commands.Watch([JOB_1, JOB_2]),
     "done": replies.Done(4712),
     "enqueued": replies.Enqueued(4712),
     "enqueued_in_part": replies.Enqueued(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.codec.messages import encode_body
+from headrace.model.limits import FRAME_BYTES_MAX, JOB_LOG_LINE_BYTES_MAX, JOB_LOG_LINES_MAX
 from headrace.model.pushes import DrainPushed, FinishedPushed, JobsPushed
 from headrace.model.replies import JobView, PushedGroup, PushedJob
 from headrace.protocol.pushes import split_push
@@ -43,6 +45,18 @@ def test_finished_jobs_are_split_between_jobs() -> None:
     parts = list(split_push(FinishedPushed(views), 100))
 
     assert [part.jobs for part in parts if isinstance(part, FinishedPushed)] == [[v] for v in views]
+
+
+def test_finished_jobs_with_long_logs_fit_frames() -> None:
+    lines = ["x" * JOB_LOG_LINE_BYTES_MAX] * JOB_LOG_LINES_MAX
+    views = [
+        JobView(bytes([n]) * 16, "q", "k", 5, 100, 1, 8, 0, log_lines=lines) for n in range(50)
+    ]
+    parts = [part for part in split_push(FinishedPushed(views)) if isinstance(part, FinishedPushed)]
+
+    assert [view for part in parts for view in part.jobs] == views
+    assert 1 < len(parts) < len(views)
+    assert max(len(encode_body(part)) for part in parts) < FRAME_BYTES_MAX
 
 
 def test_other_pushes_stay_whole() -> None:

@@ -10,7 +10,7 @@ import pytest
 from headrace.log.memory import MemoryLog, MemoryStore
 from headrace.model import commands as c
 from headrace.model.commands import EndedLease, Heartbeat
-from headrace.model.effects import Effect, JobEnded
+from headrace.model.effects import JobEnded
 from headrace.model.errors import Draining, HeadraceError, OutcomeUnknown
 from headrace.model.limits import WAIT_MS_MAX
 from headrace.model.options import EngineOptions
@@ -18,7 +18,7 @@ from headrace.model.pushes import DrainPushed, Push
 from headrace.model.replies import Done, Reply
 from headrace.runtime.peer import Peer
 from headrace.runtime.recovery import GC_THRESHOLDS, recover
-from headrace.runtime.releases import Releases
+from headrace.runtime.releases import Owed, Releases
 from headrace.runtime.seeds import Seeds
 from headrace.runtime.sessions import SessionFacts, Sessions, digest_of
 from headrace.runtime.timer import Timer
@@ -63,7 +63,7 @@ def test_answers_leave_in_order_up_to_the_durable_index() -> None:
 def test_answers_of_an_index_leave_before_its_effects() -> None:
     peer = Listener()
 
-    def deliver(effect: Effect, index: int) -> Peer:
+    def deliver(effect: Owed, index: int) -> Peer:
         peer.send_push(DrainPushed(index))
         return peer
 
@@ -76,9 +76,9 @@ def test_answers_of_an_index_leave_before_its_effects() -> None:
 
 
 def test_failure_answers_everybody_and_forgets_effects() -> None:
-    delivered: list[Effect] = []
+    delivered: list[Owed] = []
 
-    def deliver(effect: Effect, index: int) -> None:
+    def deliver(effect: Owed, index: int) -> None:
         delivered.append(effect)
 
     releases, peers = Releases(deliver), [Listener(), Listener()]
