@@ -56,10 +56,9 @@ def read_token(disk: Disk, path: str) -> str | None:
 def _read(disk: Disk, path: str) -> bytes:
     found = disk.stat(path)
     if found is not None and found.mode & _OTHERS_MAY:
+        mode = f"{found.mode:04o}"
         raise BadSettings(
-            [
-                f"token file {path}: other users may read it (mode {found.mode:04o}). Run: chmod 600 {path}"
-            ]
+            [f"token file {path}: other users may read it (mode {mode}). Run: chmod 600 {path}"]
         )
     fd = disk.open(path)
     try:
