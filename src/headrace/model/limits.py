@@ -17,7 +17,7 @@ PAYLOAD_BYTES_MAX = 4 * MIB
 """Hard limit: a job must fit a commit with room for what surrounds it."""
 RESULT_BYTES_MAX = 1 * MIB
 ERROR_BYTES_MAX = 16 * KIB
-"""One error as kept: type, message and traceback together."""
+"""One error as kept: type, message and traceback together, each with a bound of its own."""
 TRACEBACK_BYTES_MAX = 4 * KIB
 """Cut in the middle: both the entry and the place of the fault are kept."""
 ERROR_MESSAGE_BYTES_MAX = 2 * KIB
@@ -132,7 +132,6 @@ COMMIT_BYTES_MAX = 8 * MIB
 COMMIT_COMMANDS_MAX = 4_096
 COMMIT_BODY_BYTES_MAX = 2 * CALL_BYTES_MAX + COMMIT_BYTES_MAX
 """A command is never split: the largest commit is one just under the seal plus one call."""
-RECORD_BYTES_MAX = 2 * CALL_BYTES_MAX
 SEGMENT_BYTES_DEFAULT = 16 * MIB
 SEGMENT_BYTES_MIN = 1 * MIB
 SNAPSHOT_BLOCK_BYTES_MAX = 8 * MIB
@@ -233,7 +232,6 @@ CONCURRENCY_DEFAULT = 100
 CONCURRENCY_MAX = 8_000
 DRAIN_MS_DEFAULT = 30_000
 KILL_AFTER_MS = 5_000
-TAKEOVER_MS = 1_000
 OWNER_UNRESPONSIVE_MS = 5_000
 HAND_OVER_PAUSE_MS = 5_000
 """An embedded owner that was asked for its directory does not take it again before."""
@@ -242,7 +240,7 @@ SUCCESSION_PAUSE_MS = 200
 PREDECESSOR_MS = 1_000
 """What the last owner of a directory gets to close its socket, once its lock is free."""
 SUCCESSION_RETRY_MS = 50
-"""Between two looks for the new owner of a directory; several fit TAKEOVER_MS."""
+"""Between two looks for the new owner of a directory; many fit the second it may take."""
 BULK_JOBS = 1_000
 """Jobs of one chunk of a bulk enqueue: a turn stays short, a commit worth its fsync."""
 BULK_CALLS_MAX = 4
@@ -258,6 +256,10 @@ LOG_VALUE_CHARACTERS_MAX = 2_048
 invariant(REPEAT_MS * 2 <= REMEMBER_MS, "an id outlives every repeat of its call")
 invariant(PAYLOAD_BYTES_MAX + MIB < COMMIT_BYTES_MAX, "a job with all its fields fits a commit")
 invariant(CALL_BYTES_MAX < FRAME_BYTES_MAX, "a call of full size fits a frame")
+invariant(
+    NAME_BYTES_MAX * 2 + ERROR_MESSAGE_BYTES_MAX + TRACEBACK_BYTES_MAX <= ERROR_BYTES_MAX,
+    "the parts of an error stay within its bound",
+)
 invariant(ERROR_BYTES_MAX < ERRORS_BYTES_MAX, "one error fits the room for all")
 invariant(
     2 * BACKOFF_RECONNECT_MS_MAX < RECOVERY_GRACE_MS, "who connects again still has its leases"
