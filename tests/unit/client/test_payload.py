@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,25 +38,9 @@ class Order(msgspec.Struct):
     waits: dict[str, timedelta | None] = {}
 
 
-class Model:
-    """Looks like a Pydantic model, which is all that is asked of one."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def model_dump(self, mode: str) -> dict[str, str]:
-        return {"name": self.name}
-
-    @classmethod
-    def model_validate(cls, plain: Any) -> Model:
-        if "name" not in plain:
-            raise ValueError("field required: name")
-        return cls(plain["name"])
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Model) and other.name == self.name
-
-    __hash__ = None  # type: ignore[assignment]
+class Model(pydantic.BaseModel):
+    name: str
+    card: int = 0
 
 
 class Plain:
@@ -98,8 +83,8 @@ TRAVELS = {
             "waits": {"a": 1000, "b": None},
         },
     ),
-    "model": (Model, Model("x"), {"name": "x"}),
-    "models": (list[Model], [Model("x")], [{"name": "x"}]),
+    "model": (Model, Model(name="x"), {"name": "x", "card": 0}),
+    "models": (list[Model], [Model(name="x")], [{"name": "x", "card": 0}]),
 }
 
 
@@ -168,24 +153,14 @@ def test_payload_that_does_not_fit_the_function_shows_what_was_expected(
 
 
 def test_model_that_refuses_its_value_makes_the_payload_a_misfit() -> None:
-    with pytest.raises(PayloadMismatch, match="field required: name"):
+    with pytest.raises(PayloadMismatch, match="name: Field required"):
         codec_of(Model).decode(b'{"value": {}}')
 
 
-class TellsTooMuch(ValueError):
-    def errors(self) -> list[dict[str, Any]]:
-        return [{"loc": ("card", 0), "msg": "Field required", "input": "4111 1111"}]
-
-
-def test_model_that_shows_its_input_in_its_error_does_not_show_it_here(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(plain: Any) -> None:
-        raise TellsTooMuch(f"input_value={plain}")
-
-    monkeypatch.setattr(Model, "model_validate", refuse)
-    with pytest.raises(PayloadMismatch, match=r"card\.0: Field required") as misfit:
-        codec_of(Model).decode(b'{"value": "4111 1111"}')
+def test_model_that_refuses_its_value_does_not_show_it() -> None:
+    """Pydantic's own message would; errors are logged, and payloads never are."""
+    with pytest.raises(PayloadMismatch, match="card: Input should be a valid integer") as misfit:
+        codec_of(Model).decode(b'{"value": {"name": "x", "card": "4111 1111"}}')
     assert "4111" not in str(misfit.value)
 
 
