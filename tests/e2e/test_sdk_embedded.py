@@ -281,6 +281,7 @@ async def test_application_that_comes_while_the_owner_leaves_takes_over(director
         path.unlink(missing_ok=True)
         leaving.close()
         writer.write(said)
+        writer.close()
 
     leaving = await asyncio.start_unix_server(say_and_leave, path)
     async with asyncio.timeout(10), App(str(directory)) as app:

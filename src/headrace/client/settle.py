@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from headrace.client.held import FORGOTTEN, SETTLED, HeldJob, Holdings
+from headrace.client.held import FORGOTTEN, SETTLED, STARTED, HeldJob, Holdings
 from headrace.client.reports import WorkerReport
 from headrace.client.target import AnyLink
 from headrace.model.commands import Ack, Command, Failure, Nack, Release, Return
-from headrace.model.errors import HeadraceError, OutcomeUnknown, Unavailable
+from headrace.model.errors import HeadraceError, LimitReached, OutcomeUnknown, Unavailable
 from headrace.model.ids import id_to_text
 from headrace.model.job import JobError
 from headrace.model.limits import JOBS_PER_CALL_MAX, REFUSED_RETRY_MS, RESULT_BYTES_MAX
@@ -146,13 +146,15 @@ class Settler:
         if isinstance(error, Unavailable | OutcomeUnknown) and not self._closed:
             self._offer_again(command, settled, error)
         else:
+            refused: list[HeldJob] = []
             if answer.cancelled() or error is not None:
                 self._report_lost(settled, error)
             else:
                 self._note_round_trip(self._loop.time() - sent_at_s)
-                self._report_problems(settled, answer.result())
+                refused = self._take_problems(settled, answer.result())
             for held in settled:
-                self._holdings.forget(held)
+                if held not in refused:
+                    self._holdings.forget(held)
         if not self._unanswered and not self._flush_is_due:
             self._settled.set()
 
@@ -173,17 +175,26 @@ class Settler:
             (round_trip_s - self.round_trip_s) / 8 if self.round_trip_s else (round_trip_s)
         )
 
-    def _report_problems(self, settled: list[HeldJob], reply: Settled) -> None:
+    def _take_problems(self, settled: list[HeldJob], reply: Settled) -> list[HeldJob]:
+        """What could not be given back, and is nacked instead: it has snoozed too often. Its
+        lease would otherwise come to light later, and the job run again for ever."""
+        refused: list[HeldJob] = []
         for problem in reply.problems or ():
             held = settled[problem.position]
-            if held.state != FORGOTTEN:
-                self._report(
-                    "settle_refused",
-                    job_id=id_to_text(held.job_id),
-                    kind=held.group.kind,
-                    code=problem.code,
-                    message=problem.message,
-                )
+            if held.state == FORGOTTEN:
+                continue
+            if problem.code == LimitReached.code:
+                held.state = STARTED
+                self.nack(held, JobError(type="LimitReached", message=problem.message))
+                refused.append(held)
+            self._report(
+                "settle_refused",
+                job_id=id_to_text(held.job_id),
+                kind=held.group.kind,
+                code=problem.code,
+                message=problem.message,
+            )
+        return refused
 
     def _report_lost(self, settled: list[HeldJob], error: BaseException | None) -> None:
         code = error.code if isinstance(error, HeadraceError) else "internal"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest_asyncio
 
-from headrace import App, Worker
+from headrace import App, JobContext, Worker
 from headrace.client.connections import Connections
 from headrace.client.target import LinkEvents
 from headrace.model import commands
@@ -24,6 +24,7 @@ from headrace.model.pushes import JobsPushed
 from headrace.model.replies import (
     VERDICT_KEEP,
     Done,
+    Problem,
     PushedGroup,
     PushedJob,
     SessionOpen,
@@ -101,9 +102,9 @@ class HandServer:
         future.set_result(SessionOpen(session_id=command.session_id, heartbeat_ms=10_000))
         return command.session_id
 
-    def push(self, token: int, *job_ids: bytes) -> None:
+    def push(self, token: int, *job_ids: bytes, kind: str = "count") -> None:
         jobs = [PushedJob(job_id, 1, b'{"number":1}') for job_id in job_ids]
-        group = PushedGroup(token, "default", "count", "application/json", 0, 3, jobs)
+        group = PushedGroup(token, "default", kind, "application/json", 0, 3, jobs)
         self.events.on_push(JobsPushed([group]))
 
 
@@ -125,6 +126,10 @@ async def worker(server: HandServer, ran: list[int]) -> AsyncIterator[Worker]:
     @app.job()
     async def count(number: int) -> None:
         ran.append(number)
+
+    @app.job()
+    async def later(ctx: JobContext, number: int) -> None:
+        ctx.release("1s")
 
     worker = Worker(app)
     running = server.running = asyncio.create_task(worker.run())
@@ -260,6 +265,24 @@ async def test_ack_is_said_again_until_the_server_has_answered_it(
     await passes()
 
     assert (ran, worker.is_idle) == ([1], True)
+
+
+async def test_job_that_may_not_snooze_again_is_nacked(server: HandServer, worker: Worker) -> None:
+    await server.open()
+    job_id = new_id()
+    server.push(7, job_id, kind="later")
+    _, released = await server.next(commands.Release)
+    released.set_result(
+        Settled(problems=[Problem(0, "limit_reached", "It has snoozed 1000 times.")])
+    )
+
+    nack, settled = await server.next(commands.Nack)
+    [failure] = nack.failures
+    assert (failure.job_id, failure.token, failure.error.type) == (job_id, 7, "LimitReached")
+    assert not worker.is_idle
+    settled.set_result(Settled())
+    await passes()
+    assert worker.is_idle
 
 
 async def test_stopping_worker_waits_for_the_connection_that_takes_its_last_acks(
