@@ -25,7 +25,7 @@ SMALL_FILES = {
 JOBS = 400
 RESULT = bytes(8_192)
 DEADLINE_S = 30
-STUCK_S = 2
+STUCK_S = 1
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_server_and_workers_killed_at_random_lose_nothing(tmp_path: Path) -> Non
 
 def test_snapshots_and_truncation_lose_nothing_to_kills(tmp_path: Path) -> None:
     [seed] = seeds(1)
-    _run_server_story(tmp_path, seed, CYCLES, small_files=True)
+    _run_server_story(tmp_path, seed, CYCLES // 2, small_files=True)
 
 
 def test_embedded_owner_and_others_killed_at_random_lose_nothing(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def _run_server_story(tmp_path: Path, seed: int, cycles: int, *, small_files: bo
     server = Server(data, tmp_path, **KEEP_ALL, **(SMALL_FILES if small_files else {}))
     server.start()
     part = Part(
-        target=server.url, journal=str(journal), seed=seed, padding_bytes=2_000 * small_files
+        target=server.url, journal=str(journal), seed=seed, padding_bytes=6_000 * small_files
     )
     members = Members(part, tmp_path)
     workers = ["worker 0", "worker 1"]
