@@ -409,11 +409,17 @@ class Worker:
         payload_bytes = self._pushed_bytes / self._pushed_jobs if self._pushed_jobs else 0.0
         self._pushed_jobs = self._pushed_bytes = 0
         starved, self._starved = self._starved, False
+        before = self._prefetch.credit
         credit = self._prefetch.note(
             elapsed_s, finished, self._settler.round_trip_s, payload_bytes, starved=starved
         )
+
+        def answered(answer: asyncio.Future[Any]) -> None:
+            if _error_of(answer) is not None:
+                self._prefetch.credit = before  # the next look asks again
+
         if credit is not None and self._link.connected:
-            self._link.call(SetCredit(self.session_id, credit)).add_done_callback(_ignore)
+            self._link.call(SetCredit(self.session_id, credit)).add_done_callback(answered)
 
     # --- pushes
 

@@ -49,6 +49,9 @@ class HandServer:
         self.last_exchange_age_ms = 0
         self.asked: list[tuple[Command, asyncio.Future[Any]]] = []
         self.sent: list[Command] = []
+        self.credits: list[int] = []
+        self.refuses = False
+        """Credit, for load."""
         self.running: asyncio.Task[None]
         self._news = asyncio.Event()
 
@@ -68,7 +71,12 @@ class HandServer:
     def call(self, command: Command) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if isinstance(command, commands.SetCredit | commands.CloseSession):
-            future.set_result(Done())
+            if self.refuses:
+                future.set_exception(OVERLOADED)
+            else:
+                future.set_result(Done())
+            if isinstance(command, commands.SetCredit):
+                self.credits.append(command.credit)
             return future
         self.asked.append((command, future))
         self._news.set()
@@ -283,6 +291,25 @@ async def test_job_that_may_not_snooze_again_is_nacked(server: HandServer, worke
     settled.set_result(Settled())
     await passes()
     assert worker.is_idle
+
+
+async def test_credit_that_was_refused_is_asked_for_again(
+    server: HandServer, worker: Worker
+) -> None:
+    await server.open()
+    await worker.started()
+    worker._settler.round_trip_s = 0.1
+    server.refuses = True
+    for _ in range(2):
+        worker._settler.finished_count += 10_000
+        worker._adapt_credit(1.0)
+        await passes()
+    server.refuses = False
+    worker._settler.finished_count += 10_000
+    worker._adapt_credit(1.0)
+
+    assert len(server.credits) == 3
+    assert server.credits[-1] == worker._prefetch.credit > worker.options.concurrency
 
 
 async def test_stopping_worker_waits_for_the_connection_that_takes_its_last_acks(
