@@ -37,7 +37,7 @@ class _LosingLink:
         return getattr(self._link, name)
 
     def call(self, command: Command) -> asyncio.Future[Any]:
-        answer = self._link.call(command)
+        answer: asyncio.Future[Any] = self._link.call(command)
         if not isinstance(command, OpenSession) or self._owner.lost:
             return answer
         self._owner.lost = True

@@ -85,7 +85,7 @@ def test_snapshot_and_log_give_the_state_of_the_release(
 
 
 def test_all_of_the_log_gives_the_same_state(directory: str, expected: dict[str, Any]) -> None:
-    report = replay_deeply(real_env(), directory, lambda done, total: None)
+    report = replay_deeply(real_env(), directory, lambda done, total=None: None)
 
     assert report.replayed_from_start
     assert report.snapshot_index == expected["snapshot_index"]

@@ -19,6 +19,7 @@ from tests.e2e.crash.member import Part
 
 ROOT = Path(__file__).resolve().parents[3]
 START_S = 30
+CliRan = subprocess.CompletedProcess[str]
 CLI = "import sys; from headrace.cli.main import main; sys.exit(main())"
 
 
@@ -178,7 +179,7 @@ class Members:
         self.children.clear()
 
 
-def run_cli(*arguments: str, timeout_s: float = 60, **environ: str):
+def run_cli(*arguments: str, timeout_s: float = 60, **environ: str) -> CliRan:
     """What `headrace ARGUMENTS` did."""
     return subprocess.run(
         [sys.executable, "-c", CLI, *arguments],

@@ -12,6 +12,8 @@ import random
 import signal
 import sys
 import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -24,6 +26,7 @@ from headrace.runtime.env import real_env
 from tests.e2e.crash.journal import Journal
 from tests.e2e.crash.watched import WatchedTarget
 
+Enqueueing = Callable[[Draft[Any]], Awaitable[object]]
 QUICKLY = Retry(attempts=8, base="10ms", crashes=8)
 CONCURRENCY = 4
 """Little, so that workers also die with jobs that they have not started."""
@@ -142,7 +145,7 @@ class Producing:
         if changed.state == State.CANCELLED:
             self._journal.note("cancelled", id_to_text(draft.new_job.job_id))
 
-    async def _noting(self, drafts: list[Draft], call) -> bool:
+    async def _noting(self, drafts: list[Draft[Any]], call: Enqueueing) -> bool:
         ids = [id_to_text(draft.new_job.job_id) for draft in drafts]
         for job_id in ids:
             self._journal.note("asked", job_id)
@@ -157,21 +160,19 @@ class Producing:
             self._journal.note(outcome[0], job_id, *outcome[1:])
         return outcome == ("taken",)
 
-    def _draft(self) -> Draft:
+    def _draft(self) -> Draft[Any]:
         job_types, padding = self._app.job_types, self._padding
-        [make] = self._random.choices(
-            (
-                lambda: job_types["quick"].job(padding),
-                lambda: job_types["slow"].job(self._random.randint(5, 250), padding),
-                lambda: job_types["threaded"].job(padding),
-                lambda: job_types["flaky"].job(self._random.randint(1, 2), padding),
-                lambda: job_types["doomed"].job(padding),
-            ),
-            (8, 3, 1, 2, 1),
+        makers: tuple[Callable[[], Draft[Any]], ...] = (
+            lambda: job_types["quick"].job(padding),
+            lambda: job_types["slow"].job(self._random.randint(5, 250), padding),
+            lambda: job_types["threaded"].job(padding),
+            lambda: job_types["flaky"].job(self._random.randint(1, 2), padding),
+            lambda: job_types["doomed"].job(padding),
         )
+        [make] = self._random.choices(makers, (8, 3, 1, 2, 1))
         return self._named(make())
 
-    def _named(self, draft: Draft) -> Draft:
+    def _named(self, draft: Draft[Any]) -> Draft[Any]:
         draft.new_job.job_id = self._ids.make(slot_of_queue(draft.placement.spec.queue))
         return draft
 

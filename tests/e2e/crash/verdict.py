@@ -117,8 +117,8 @@ def _attempts_fit(history: History, jobs: dict[str, JobView]) -> Breaches:
 def _ends_fit(jobs: dict[str, JobView]) -> Breaches:
     """Each kind ends as its handler wants it, unless its workers were killed too often."""
     for job_id, view in jobs.items():
-        crashed = view.reason == "crashed" and view.retry is not None
-        if crashed and view.crash_count < view.retry.crash_max:
+        crashed = view.reason == "crashed"
+        if crashed and view.retry is not None and view.crash_count < view.retry.crash_max:
             yield f"{job_id} is dead of {view.crash_count} crashes"
         if crashed or view.state == State.CANCELLED:
             continue
