@@ -181,8 +181,9 @@ EVENTS: Mapping[str, Event] = {
     "worker_connected": Event("info", ("session_id", "url"), "The worker has its session."),
     "worker_drained": Event(
         "info",
-        ("ran", "left"),
-        "A worker that stops has waited for `ran` handlers; `left` did not end in time and are"
-        " cancelled and handed back.",
+        ("finished", "waited_for", "left"),
+        "A worker that stops has acked or nacked `finished` jobs in its life, and has waited for"
+        " the handlers that still ran; `left` did not end in time, and are cancelled and handed"
+        " back.",
     ),
 }

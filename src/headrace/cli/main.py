@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["help"] and given[1:]:
         given = [*given[1:], "--help"]
+    given = _with_target_behind(given)
     if not given or given[0] in HELP:
         print(nouns.help_text())
         return 0
@@ -33,6 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from headrace.cli.exits import end
 
         return end(error, debug="--debug" in given)
+
+
+def _with_target_behind(given: list[str]) -> list[str]:
+    """`--url` before the command, where many programs take it, belongs to the command."""
+    if given[:1] == ["--url"] and len(given) > 2:
+        return [*given[2:], *given[:2]]
+    if given and given[0].startswith("--url="):
+        return [*given[1:], given[0]]
+    return given
 
 
 def _show_version() -> int:

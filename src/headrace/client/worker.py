@@ -243,7 +243,12 @@ class Worker:
         )
         emptied.cancel()
         hurried.cancel()
-        self._report("worker_drained", ran=running, left=self._slots.busy_count)
+        self._report(
+            "worker_drained",
+            finished=self.finished_count,
+            waited_for=running,
+            left=self._slots.busy_count,
+        )
 
     async def _end(self) -> None:
         """Whatever still runs is stopped and given back; the session is closed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -129,3 +130,16 @@ def test_destructive_command_wants_yes_where_nobody_can_be_asked(
 ) -> None:
     assert main(arguments) == 2
     assert "nobody can be asked here. Add --yes to do it." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", [["--url", "nowhere"], ["--url=nowhere"]])
+def test_url_before_the_command_belongs_to_it(
+    target: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert main([*target, "queue", "list"]) == 4
+    assert "nowhere" in capsys.readouterr().err
