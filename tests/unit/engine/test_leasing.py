@@ -405,6 +405,15 @@ def test_job_log_keeps_the_newest_lines() -> None:
     assert lines == [str(line) for line in range(100, 300)]
 
 
+def test_long_line_of_a_job_log_is_cut() -> None:
+    story = Story()
+    job_id = story.enqueue_one()
+    story.run(LogLines(*story.claim_one(), ["é" * limits.JOB_LOG_LINE_BYTES_MAX]))
+
+    [line] = story.job(job_id).log_lines
+    assert len(line.encode()) == limits.JOB_LOG_LINE_BYTES_MAX
+
+
 # --- expiry
 
 
