@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from headrace import App
 from headrace.client.target import AnyLink, LinkEvents, Target
 from headrace.model.commands import Command, OpenSession
 from headrace.model.errors import CannotConnect
-from tests.e2e.sdk_kit import Events, serving, working
+from headrace.runtime.env import real_env
+from tests.e2e.crash.cluster import CLI, ROOT, Child
+from tests.e2e.sdk_kit import Events, serving, until, working
 
 
 class LosesFirstOpen:
@@ -95,3 +98,44 @@ async def test_jobs_run_once_however_often_the_worker_compares_its_leases(tmp_pa
             comparing.cancel()
 
     assert len(runs) == runs.total() == 2_000
+
+
+ORPHANED = """
+import os, time
+from headrace import App, Retry
+
+app = App(os.environ["ORPHAN_DATA"])
+
+@app.job(executor="process", retry=Retry(attempts=1, crashes=1))
+def never_ends(path: str) -> None:
+    with open(path, "w") as file:
+        file.write(f"{os.getpid()} ")
+        file.flush()
+    while True:
+        time.sleep(0.01)
+"""
+
+
+async def test_child_process_of_a_killed_worker_ends_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "orphan_jobs.py").write_text(ORPHANED)
+    async with serving(tmp_path / "data") as url, App(url) as app:
+        worker = Child(
+            [sys.executable, "-c", CLI, "worker", "orphan_jobs:app"],
+            tmp_path / "worker.log",
+            ORPHAN_DATA=url,
+            PYTHONPATH=f"{ROOT}/src:{tmp_path}",
+        )
+        said = tmp_path / "pid"
+        try:
+            await asyncio.to_thread(worker.wait_ready)
+            client = await app.client()
+            await client.enqueue("default", "never_ends", b'{"path":"%s"}' % bytes(said))
+            await until(lambda: said.exists() and said.read_text().endswith(" "))
+            child_pid = int(said.read_text())
+
+            worker.process.kill()
+
+            await until(lambda: not real_env().host.process_exists(child_pid))
+        finally:
+            worker.kill()
+    assert "Traceback" not in worker.last_words()

@@ -215,7 +215,14 @@ class ParentPipe(Protocol):
     def read(self, count: int) -> bytes:
         """Exactly `count` bytes; fewer once the parent has ended."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Raises: `BrokenPipeError` once the parent has ended."""
+
+    def on_parent_end(self, call: Callable[[], None]) -> None:
+        """`call` runs once on a thread of its own, when nobody holds the other end any more.
+
+        Not on Windows, which cannot tell.
+        """
 
 
 class Processes(Protocol):

@@ -10,9 +10,11 @@ import asyncio
 import atexit
 import contextlib
 import os
+import select
 import socket
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 SOCKET_NAME = "headrace.sock"
@@ -106,6 +108,18 @@ class RealParentPipe:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._output, rest) :]
+
+    def on_parent_end(self, call: Callable[[], None]) -> None:
+        if sys.platform == "win32":
+            return
+
+        def watch() -> None:
+            poll = select.poll()
+            poll.register(self._input, 0)  # that the other end is closed is told unasked
+            poll.poll()
+            call()
+
+        threading.Thread(target=watch, name="headrace-parent", daemon=True).start()
 
 
 def _peak_rss_bytes() -> int:

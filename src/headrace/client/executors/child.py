@@ -12,6 +12,7 @@ import contextlib
 import inspect
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -41,6 +42,7 @@ from headrace.client.job_type import JobType
 from headrace.client.running import is_retryable, own_delay_ms
 from headrace.model.env import Env, ParentPipe
 from headrace.model.errors import HeadraceError
+from headrace.model.limits import KILL_AFTER_MS
 
 
 class PipeReporter:
@@ -67,9 +69,14 @@ class Child:
         self._pipe = env.processes.parent_pipe()
         self._reporter = PipeReporter(env, self._pipe)
         self._resolver = Resolver()
+        self._is_running = False
 
     def serve(self) -> int:
-        """Exit code; returns when the worker closes the pipe."""
+        """Exit code; returns when the worker closes the pipe.
+
+        Raises: `BrokenPipeError` when it was killed while a job ran.
+        """
+        self._pipe.on_parent_end(self._end_orphan)
         message = self._receive()
         if not isinstance(message, Load):
             return 1
@@ -82,7 +89,10 @@ class Child:
         self._pipe.write(frame(Ready()))
         with asyncio.Runner() as runner:
             while isinstance(message := self._receive(), Run):
-                self._pipe.write(frame(runner.run(self._run(app, message))))
+                self._is_running = True
+                outcome = runner.run(self._run(app, message))
+                self._is_running = False
+                self._pipe.write(frame(outcome))
             runner.run(self._resolver.close())
         return 0
 
@@ -115,6 +125,16 @@ class Child:
         size = body_bytes(self._pipe.read(HEAD_BYTES))
         return decode_to_child(self._pipe.read(size)) if size else None
 
+    def _end_orphan(self) -> None:
+        """The worker was killed: its job runs elsewhere soon, and may clean up here.
+
+        On a thread of its own; as a worker would do it.
+        """
+        if self._is_running:
+            signal.raise_signal(signal.SIGTERM)
+            threading.Event().wait(KILL_AFTER_MS / 1_000)
+            signal.raise_signal(signal.SIGKILL)
+
     def _rss_bytes(self) -> int:
         return self._env.processes.rss_bytes()
 
@@ -129,7 +149,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return Child(default_env()).serve()
-    except Terminated:
+    except (Terminated, BrokenPipeError):
         return 128 + signal.SIGTERM
 
 
