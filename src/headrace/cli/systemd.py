@@ -15,6 +15,6 @@ def notify(state: str) -> None:
     address = f"\0{path[1:]}" if path.startswith("@") else path
     with (
         contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
     ):
         sender.sendto(state.encode(), address)
