@@ -6,7 +6,15 @@ Registering a function touches nothing outside the process; the first call conne
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
@@ -17,6 +25,7 @@ from headrace.client.context import JobContext
 from headrace.client.durations import Duration
 from headrace.client.env_access import default_env
 from headrace.client.errors import BadRegistration
+from headrace.client.finishing import as_finished
 from headrace.client.handle import Job
 from headrace.client.hooks import EnqueueDraft, Hooks
 from headrace.client.job_type import ChildLimits, Draft, Executor, JobType, default_executor
@@ -232,6 +241,33 @@ class App:
         """A handle on a job known by its id; with its kind, results have their type."""
         raw = id_from_text(job_id) if isinstance(job_id, str) else job_id
         return Job(self, self.job_types.get(kind), raw)
+
+    def as_finished(
+        self, jobs: Iterable[Job[R]], timeout: Duration | None = None
+    ) -> AsyncIterator[Job[R]]:
+        """Each handle when its job is final, whatever became of it; the first to end first.
+
+        `async for job in app.as_finished(jobs): print(await job.result())`. A job that
+        retention has forgotten counts as final. Restarts of the server are waited out.
+        Raises: `TimeoutError` when not all are final in time (the jobs go on);
+        `LimitReached` beyond 65,536 jobs.
+        """
+        return as_finished(self, jobs, timeout)
+
+    def as_finished_sync(
+        self, jobs: Iterable[Job[R]], timeout: Duration | None = None
+    ) -> Iterator[Job[R]]:
+        """As `as_finished`, from any thread."""
+        found = as_finished(self, jobs, timeout)
+
+        async def following() -> Job[R] | None:
+            return await anext(found, None)
+
+        try:
+            while (job := self.run_sync(following())) is not None:
+                yield job
+        finally:
+            self.run_sync(found.aclose())
 
     def apply_enqueue_hooks(self, placement: Placement, payload: bytes) -> Placement:
         """As the `on_enqueue` hooks leave it. Raises: whatever a hook raises."""

@@ -24,9 +24,16 @@ from headrace.client.enqueueing import (
     problem_error,
 )
 from headrace.client.job_ids import JobIdMaker
+from headrace.client.watching import OnFinished, Watching
 from headrace.model import commands, limits, replies
 from headrace.model.env import Env
-from headrace.model.errors import BatchTooLarge, HeadraceError, Internal, Unavailable
+from headrace.model.errors import (
+    BatchTooLarge,
+    HeadraceError,
+    Internal,
+    Unavailable,
+    Unsupported,
+)
 from headrace.model.ids import slot_of_queue
 from headrace.model.job import JobExtra, JobSpec, State
 from headrace.model.queue import QueueSettings
@@ -39,8 +46,12 @@ NewJobs = Iterable[tuple[JobSpec, int, commands.NewJob]]
 class Client:
     """A connection to a server, shared by all coroutines of one loop: `await app.client()`."""
 
-    def __init__(self, link: Carrier, env: Env) -> None:
+    def __init__(self, link: Carrier, env: Env, watching: Watching | None = None) -> None:
+        """`watching`: whose events the link was made with; without it nothing can be watched."""
         self._link = link
+        self._watching = watching
+        if watching is not None:
+            watching.attach(link)
         self._ids = JobIdMaker(env)
         self._loop = asyncio.get_running_loop()
         self._batch = EnqueueBatch()
@@ -52,6 +63,8 @@ class Client:
     async def close(self) -> None:
         """What was called is sent first; what was not answered ends as `OutcomeUnknown`."""
         self._batch.flush(self._link)
+        if self._watching is not None:
+            self._watching.close()
         closing = self._link.close()
         if closing is not None:
             await closing
@@ -205,6 +218,21 @@ class Client:
         """The job once it is final, or as it is after `wait_ms`."""
         return _job_of(await self.call(commands.WaitJob(job_id, wait_ms)))
 
+    async def watch(self, job_ids: Iterable[bytes], on_finished: OnFinished) -> None:
+        """`on_finished(job_id, view)` is called once for each of these jobs, when it is final.
+
+        At once for those that are final already; views have the result and no payload. In
+        place of a view it gets `UnknownJob`, or why nothing more will be heard. Lost
+        connections are none of its concern: what is open is watched again.
+        Raises: `LimitReached` (65,536 at a time), and what else a call is refused with.
+        Cancellation: it hears of none of them.
+        """
+        await self._watches().watch(job_ids, on_finished)
+
+    def unwatch(self, job_ids: Iterable[bytes], on_finished: OnFinished) -> None:
+        """It hears nothing of these any more; the server still counts them until they end."""
+        self._watches().forget(job_ids, on_finished)
+
     async def list_jobs(self, query: commands.ListJobs) -> replies.JobPage:
         return await self._ask(replies.JobPage, query)
 
@@ -239,6 +267,14 @@ class Client:
         return await self._ask(replies.StatsReply, commands.GetStats())
 
     # --- inside
+
+    def _watches(self) -> Watching:
+        if self._watching is None:
+            raise Unsupported(
+                "This client was made without what watches jobs.",
+                hint="Use the one of `await app.client()`.",
+            )
+        return self._watching
 
     async def _ask(self, reply_type: type[T], command: commands.Command) -> T:
         reply = await self.call(command)

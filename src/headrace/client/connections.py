@@ -16,7 +16,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from headrace.client.client import Client
-from headrace.client.target import AnyLink, LinkEvents, Target
+from headrace.client.target import AnyLink, Target
+from headrace.client.watching import Watching
 from headrace.model.env import Env
 from headrace.model.errors import BadRequest
 
@@ -107,9 +108,10 @@ class _Opening:
     async def connected(self) -> Client:
         async with self._one_at_a_time:
             if self.client is None or not self.is_usable:
-                link = self._target.make_link(LinkEvents())
+                watching = Watching()
+                link = self._target.make_link(watching.events)
                 await link.start()
-                self._link, self.client = link, Client(link, self._env)
+                self._link, self.client = link, Client(link, self._env, watching)
             return self.client
 
     async def close(self) -> None:

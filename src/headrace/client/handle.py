@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_TRY_AGAIN = (Unavailable, OutcomeUnknown)
+TRY_AGAIN = (Unavailable, OutcomeUnknown)
 
 
 class Job(Generic[R]):
@@ -113,7 +113,7 @@ class Job(Generic[R]):
                 return await (await self._app.client()).wait_job(self.job_id, wait_ms)
         except TimeoutError:
             return None
-        except _TRY_AGAIN as error:
+        except TRY_AGAIN as error:
             await asyncio.sleep(max(error.retry_after_ms, limits.REFUSED_RETRY_MS) / 1_000)
             return None
 

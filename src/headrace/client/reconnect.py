@@ -79,6 +79,7 @@ REPEATABLE = frozenset(
         commands.GetJob,
         commands.ListJobs,
         commands.WaitJob,
+        commands.Watch,
         commands.ExplainJob,
         commands.GetQueue,
         commands.ListQueues,

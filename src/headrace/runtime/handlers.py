@@ -59,7 +59,7 @@ class Parts(msgspec.Struct, frozen=True):
     releases: Releases
     sessions: Sessions
     leases: LeaseWatch
-    watches: Watches
+    watches: Watches[Peer]
     budget: Budget
     stats: Stats
     async_window_ms: int = ASYNC_WINDOW_MS_MAX

@@ -101,7 +101,7 @@ class Leader:
         self._sessions = Sessions()
         self._budget = Budget()
         self._releases = Releases(self._deliver)
-        self._watches = Watches(self.engine, self._releases)
+        self._watches: Watches[Peer] = Watches(self.engine, self._releases.hold_finished)
         self._leases = LeaseWatch(self.engine, env.clock, self._sessions)
         self._make_writers(Seeds(env.entropy))
         self._upkeep = Upkeep(

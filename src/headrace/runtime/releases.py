@@ -55,6 +55,10 @@ class Releases:
     def hold_effect(self, index: int, effect: Owed) -> None:
         self._effects.append((index, effect))
 
+    def hold_finished(self, index: int, peer: Peer, jobs: list[JobView]) -> None:
+        """`peer`, which watches these jobs, hears that they have ended."""
+        self.hold_effect(index, PushFinished(peer, jobs))
+
     def say(self, peer: Peer, request_id: int, answer: Answer) -> None:
         """`answer` is with the peer; it is written at the next release."""
         self._send(peer, request_id, answer)

@@ -9,32 +9,34 @@ Must never look at a job that nobody watches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 from headrace.engine.engine import Engine
 from headrace.model.errors import BatchTooLarge, ClientError, LimitReached
 from headrace.model.limits import JOBS_PER_CALL_MAX, WATCHES_PER_CONNECTION_MAX
 from headrace.model.replies import JobView, Problem, Settled
-from headrace.runtime.peer import Peer
-from headrace.runtime.releases import PushFinished, Releases
 from headrace.runtime.waiters import discard
 
+P = TypeVar("P")
 
-class Watches:
+
+class Watches(Generic[P]):
     """Invariant: both tables hold the same pairs of a peer and a job, each of them live."""
 
-    def __init__(self, engine: Engine, releases: Releases) -> None:
+    def __init__(self, engine: Engine, tell: Callable[[int, P, list[JobView]], None]) -> None:
+        """`tell` sees to it that the peer is told once that index is durable."""
         self._engine = engine
-        self._releases = releases
-        self._by_job: dict[bytes, dict[Peer, None]] = {}
-        self._by_peer: dict[Peer, dict[bytes, None]] = {}
+        self._tell = tell
+        self._by_job: dict[bytes, dict[P, None]] = {}
+        self._by_peer: dict[P, dict[bytes, None]] = {}
 
     @property
     def count(self) -> int:
         """Jobs that somebody watches."""
         return len(self._by_job)
 
-    def watch(self, job_ids: list[bytes], peer: Peer) -> Settled:
+    def watch(self, job_ids: list[bytes], peer: P) -> Settled:
         """`peer` is told of each of these once; the problems name those that nobody knows.
 
         Raises: `BatchTooLarge`, `LimitReached`; nothing is watched then.
@@ -64,7 +66,7 @@ class Watches:
 
     def tell_ended(self, index: int, job_ids: Iterable[bytes]) -> None:
         """Who watches one of these is told when `index` is durable, and watches it no more."""
-        told: dict[Peer, list[JobView]] = {}
+        told: dict[P, list[JobView]] = {}
         for job_id in job_ids:
             if job_id not in self._by_job:
                 continue
@@ -77,12 +79,12 @@ class Watches:
         for peer, views in told.items():
             self._tell(index, peer, views)
 
-    def drop_peer(self, peer: Peer) -> None:
+    def drop_peer(self, peer: P) -> None:
         """Nothing is watched for `peer` any more."""
         for job_id in self._by_peer.pop(peer, ()):
             discard(self._by_job, job_id, peer)
 
-    def _add(self, live: dict[bytes, None], peer: Peer) -> None:
+    def _add(self, live: dict[bytes, None], peer: P) -> None:
         watched = self._by_peer.get(peer, {})
         if len(watched.keys() | live.keys()) > WATCHES_PER_CONNECTION_MAX:
             raise LimitReached(
@@ -93,6 +95,3 @@ class Watches:
             self._by_peer.setdefault(peer, {}).update(live)
         for job_id in live:
             self._by_job.setdefault(job_id, {})[peer] = None
-
-    def _tell(self, index: int, peer: Peer, views: list[JobView]) -> None:
-        self._releases.hold_effect(index, PushFinished(peer, views))

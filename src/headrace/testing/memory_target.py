@@ -19,7 +19,8 @@ from headrace.model.commands import Command
 from headrace.model.errors import HeadraceError
 from headrace.model.handshake import Welcome
 from headrace.model.job import FINAL_STATES
-from headrace.model.pushes import CancelPushed, JobsPushed, Push
+from headrace.model.pushes import CancelPushed, FinishedPushed, JobsPushed, Push
+from headrace.runtime.watches import Watches
 from headrace.testing.virtual_clock import VirtualClock
 
 
@@ -36,6 +37,9 @@ class MemoryTarget:
         self._lock = threading.RLock()
         self._links: dict[bytes, MemoryLink] = {}
         self._waiters: dict[bytes, list[tuple[MemoryLink, asyncio.Future[Any]]]] = {}
+        self._watches: Watches[MemoryLink] = Watches(
+            self.engine, lambda index, link, jobs: link.push(FinishedPushed(jobs))
+        )
         self.after_enqueue: Callable[[], Coroutine[Any, Any, object]] | None = None
         """Has run before an enqueue is answered: eager mode."""
         self.engine.start_epoch(1, b"\0" * 8, "memory", clock.now_ms)
@@ -89,6 +93,16 @@ class MemoryTarget:
             else:
                 self._waiters.setdefault(job_id, []).append((link, future))
 
+    def watch(self, job_ids: list[bytes], link: MemoryLink) -> replies.Settled:
+        """`link` is told of the end of each of these, once. Raises: as the node does."""
+        with self._lock:
+            return self._watches.watch(job_ids, link)
+
+    def forget(self, link: MemoryLink) -> None:
+        """It watches nothing any more."""
+        with self._lock:
+            self._watches.drop_peer(link)
+
     def _end_turn(self) -> None:
         while self.engine.dispatch():
             pass
@@ -101,6 +115,7 @@ class MemoryTarget:
             for link, future in self._waiters.pop(effect.job_id, ()):
                 view = self.engine.job_view(effect.job_id)
                 link.settle(future, replies.JobReply(job=view))
+            self._watches.tell_ended(self.engine.last_index, [effect.job_id])
         elif isinstance(effect, effects.PushJobs):
             self._links[effect.session_id].push(JobsPushed(effect.groups))
         elif isinstance(effect, effects.PushCancel):
@@ -143,7 +158,7 @@ class MemoryLink:
         pass
 
     async def close(self) -> None:
-        pass
+        self._target.forget(self)
 
     def push(self, push: Push) -> None:
         self._loop.call_soon_threadsafe(self._events.on_push, push)
@@ -193,6 +208,8 @@ class MemoryLink:
             return replies.StatsReply(gauges=self._target.engine.gauges())
         if isinstance(command, commands.OpenSession):
             return self._target.open_session(command, self)
+        if isinstance(command, commands.Watch):
+            return self._target.watch(command.job_ids, self)
         return self._target.run(command)
 
 

@@ -200,3 +200,52 @@ def test_application_is_as_it_was_afterwards(app: App) -> None:
         assert app.connections is not connections
 
     assert (app.env, app.connections) == (env, connections)
+
+
+async def test_jobs_come_as_they_end_by_the_virtual_clock(app: App) -> None:
+    @app.job()
+    async def noop(number: int) -> int:
+        return number
+
+    async with TestApp(app) as test:
+        later = await noop.options(delay="1h").enqueue(1)
+        done = await noop.enqueue(2)
+        await test.run_until_idle()
+        ended = app.as_finished([later, done], timeout="20s")
+
+        assert await anext(ended) is done
+        await test.advance("1h")
+        assert [job async for job in ended] == [later]
+        assert await later.result() == 1
+
+
+async def test_watches_of_a_client_that_is_closed_are_forgotten(app: App) -> None:
+    @app.job()
+    async def noop() -> None: ...
+
+    heard: list[object] = []
+    async with TestApp(app) as test:
+        job = await noop.enqueue()
+        await (await app.client()).watch([job.job_id], lambda *told: heard.append(told))
+        await app.close()
+        assert len(heard) == 1
+        assert await test.run_until_idle() == 1
+        assert await job.result() is None
+
+    assert len(heard) == 1
+
+
+def test_jobs_come_as_they_end_without_a_loop(app: App) -> None:
+    @app.job()
+    def noop(number: int) -> int:
+        return number
+
+    with TestApp(app) as test:
+        jobs = [noop.enqueue_sync(number) for number in range(3)]
+        later = noop.options(delay="1h").enqueue_sync(3)
+        test.run_until_idle_sync()
+        ended = app.as_finished_sync([later, *jobs])
+
+        assert {next(ended) for _ in jobs} == set(jobs)
+        test.advance_sync("1h")
+        assert list(ended) == [later]
