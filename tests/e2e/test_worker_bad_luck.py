@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from headrace import App
+from headrace import App, State
 from headrace.client.target import AnyLink, LinkEvents, Target
 from headrace.model.commands import Command, OpenSession
 from headrace.model.errors import CannotConnect
@@ -139,3 +140,43 @@ async def test_child_process_of_a_killed_worker_ends_without_a_traceback(tmp_pat
         finally:
             worker.kill()
     assert "Traceback" not in worker.last_words()
+
+
+STUCK = """
+import os, threading
+from headrace import App
+
+app = App(os.environ["STUCK_DATA"])
+
+@app.job()
+def stuck(path: str) -> None:
+    open(path, "w").close()
+    threading.Event().wait(60)
+"""
+
+
+async def test_worker_told_twice_to_stop_does_not_wait_for_a_stuck_thread(tmp_path: Path) -> None:
+    (tmp_path / "stuck_jobs.py").write_text(STUCK)
+    async with serving(tmp_path / "data") as url, App(url) as app:
+        worker = Child(
+            [sys.executable, "-c", CLI, "worker", "stuck_jobs:app"],
+            tmp_path / "worker.log",
+            STUCK_DATA=url,
+            PYTHONPATH=f"{ROOT}/src:{tmp_path}",
+        )
+        said = tmp_path / "started"
+        try:
+            await asyncio.to_thread(worker.wait_ready)
+            client = await app.client()
+            job = await client.enqueue("default", "stuck", b'{"path":"%s"}' % bytes(said))
+            await until(said.exists)
+            worker.send(signal.SIGTERM)
+            while (await client.list_sessions())[0].credit != 0:
+                await asyncio.sleep(0.02)
+            worker.send(signal.SIGTERM)
+            code = await asyncio.to_thread(worker.exit_code, 10)
+            view = await client.get_job(job.job_id)
+        finally:
+            worker.kill()
+    assert code == 130
+    assert (State(view.state), view.attempt) == (State.READY, 0)

@@ -270,7 +270,8 @@ class Slots:
                     if self._loop.time() - self._pass_began_s > WORKER_YIELD_US / 1e6:
                         await self._let_others()
                 self._pump_soon()
-                await self._woken(slot)
+                if not self._closing:  # else nobody is left who would wake or cancel it
+                    await self._woken(slot)
         finally:
             self._slots.discard(slot)
             self._pump_soon()

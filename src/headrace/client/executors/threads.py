@@ -27,13 +27,15 @@ class HandlerThreads:
         self._env = env
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Thread] = []
+        self._left_behind: set[asyncio.Future[Any]] = set()
+        """What stopped handlers will bring, while somebody waits for them."""
         self._count = 0
 
     async def run(self, call: Callable[[], Any], on_left_behind: Callable[[], None]) -> Any:
         """What `call` returns or raises, in a copy of this task's context.
 
-        Cancellation: `on_left_behind()` is called at once; then this waits for the thread
-        and raises `CancelledError` whatever it brought.
+        Cancellation: `on_left_behind()` is called at once; then this waits for the thread,
+        or for `close`, and raises `CancelledError` whatever it brought.
         """
         thread = self._idle.pop() if self._idle else self._start()
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -43,15 +45,22 @@ class HandlerThreads:
             await asyncio.wait([future])
         except asyncio.CancelledError:
             on_left_behind()
+            self._left_behind.add(future)
             await _outlast(future)
+            self._left_behind.discard(future)
             raise
         finally:
-            if future.done():
+            if future.done() and not future.cancelled():
                 self._idle.append(thread)
         return future.result()
 
     def close(self) -> None:
-        """Idle threads end; one that is in a handler ends with it, or with the process."""
+        """Idle threads end; one that is in a handler ends with it, or with the process.
+
+        Nobody waits for it any more.
+        """
+        for future in self._left_behind:
+            future.cancel()
         for thread in self._idle:
             thread.work.put(None)
         self._idle.clear()
@@ -100,4 +109,5 @@ async def _outlast(future: asyncio.Future[Any]) -> None:
             await asyncio.wait([future])
         except asyncio.CancelledError:
             continue
-    future.exception()
+    if not future.cancelled():
+        future.exception()
