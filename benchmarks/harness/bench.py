@@ -14,7 +14,7 @@ import msgspec
 from harness.disk import measure_sync, refuse_memory
 from harness.echo import measure_echo
 from harness.figures import spread
-from harness.server import ServerProcess, Usage
+from harness.server import ServerProcess, Usage, machine_busy_s
 from headrace.client.app import App
 from headrace.client.client import Client
 from headrace.client.env_access import default_env
@@ -54,7 +54,7 @@ class Bench:
         refuse_memory(self.env.disk.filesystem(directory), directory)
         self.directory = tempfile.mkdtemp(prefix="data-", dir=directory)
         self._payload_no = 0
-        self._before: tuple[StatsReply, Usage, Usage] | None = None
+        self._before: tuple[StatsReply, Usage, Usage, float] | None = None
 
     def close(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -111,13 +111,20 @@ class Bench:
 
     async def begin(self, server: ServerProcess, client: Client) -> None:
         """The figures of `end` count from here."""
-        self._before = (await client.stats(), server.usage(), Usage.of(os.getpid()))
+        self._before = (
+            await client.stats(),
+            server.usage(),
+            Usage.of(os.getpid()),
+            machine_busy_s(),
+        )
 
     async def end(self, server: ServerProcess, client: Client) -> dict[str, float]:
         """Commits, their sizes and latencies, and what both processes used since `begin`."""
         assert self._before is not None
-        stats, used, own = self._before
+        stats, used, own, busy_s = self._before
         own_now, used_now, now = Usage.of(os.getpid()), server.usage(), await client.stats()
+        ours_s = own_now.cpu_s - own.cpu_s + used_now.cpu_s - used.cpu_s
+        others_s = max(0.0, machine_busy_s() - busy_s - ours_s)
         commits = _grown(stats, now, "headrace_commits_total")
         jobs = _grown(stats, now, "headrace_jobs_enqueued_total")
         done = _grown(stats, now, "headrace_jobs_succeeded_total")
@@ -129,6 +136,7 @@ class Bench:
             "client_us_a_job": (own_now.cpu_s - own.cpu_s) * 1e6 / max(jobs, done, 1),
             "server_cpu_percent": used_now.percent_since(used),
             "client_cpu_percent": own_now.percent_since(own),
+            "others_cpu_percent": 100 * others_s / (own_now.at_s - own.at_s),
             "server_rss_mib": used_now.rss_bytes / (1 << 20),
         }
         for name in ("commit", "sync", "turn"):

@@ -58,7 +58,7 @@ def print_outcome(outcome: Outcome) -> None:
     for goal in scenario.goals:
         mark = "reached" if outcome.reached(goal) else "MISSED"
         print(f"  {mark:8} {goal}: {outcome.shown(goal.figure)}")
-    beside = ("disk_sync_p50_ms", "disk_sync_p99_ms", "echo_p50_ms", "load_1m")
+    beside = ("disk_sync_p50_ms", "disk_sync_p99_ms", "echo_p50_ms", "others_cpu_percent")
     for figure in (*scenario.shown, *beside):
         print(f"           {figure}: {outcome.shown(figure)}")
     if outcome.median("disk_sync_p50_ms") > DISK_SLOW_MS:

@@ -38,6 +38,13 @@ class Usage(msgspec.Struct, frozen=True):
         return 100 * (self.cpu_s - before.cpu_s) / max(self.at_s - before.at_s, 1e-9)
 
 
+def machine_busy_s() -> float:
+    """Seconds of processor time that everybody on this machine has used so far, all cores."""
+    with open("/proc/stat", encoding="ascii") as file:
+        user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / _TICKS_A_SECOND
+
+
 class ServerProcess:
     """Use `start`; `stop` or `kill` ends it."""
 

@@ -34,6 +34,7 @@ async def measure(bench: Bench) -> Figures:
     count = max(2 * ROUNDS * SMALL, bench.sizes.jobs(JOBS))
     async with bench.server() as server, bench.client(server) as client:
         await preload(client, "warm", "noop", bench.payloads, SMALL)
+        await bench.begin(server, client)
         small_s = await _small_rounds(bench, client, ROUNDS)
         rss_bytes = server.usage().rss_bytes
         await preload(client, QUEUE, "noop", bench.payloads, count)
@@ -44,6 +45,7 @@ async def measure(bench: Bench) -> Figures:
         for _ in range(ROUNDS):
             beside_s += await _small_rounds(bench, client, 1)
             large_s.append(await _claim_round(client, QUEUE))
+        figures |= await bench.end(server, client)
         await server.kill()
     alone, beside, large = (SMALL / statistics.median(s) for s in (small_s, beside_s, large_s))
     figures |= {
