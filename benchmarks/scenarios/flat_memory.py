@@ -1,8 +1,9 @@
 """5,000,000 jobs through a queue and one worker: the server's memory stays where it was.
 
 Ids are remembered for 120 s after their job has ended, at 24 bytes each, so memory grows
-with the rate for that long and not longer. Once they have begun to be forgotten, the
-resident memory is looked at once a second.
+with the rate for that long and not longer. So the jobs come at a steady pace that lets them
+last longer than that; once ids have begun to be forgotten, the resident memory is looked at
+once a second.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from headrace.model.limits import REMEMBER_MS
 
 JOBS = 5_000_000
 STEP = 10_000
+PER_S = 28_000
 STEPS_AHEAD = 2
 """Of the worker, at most; with fewer it would wait."""
 LOOK_S = 1.0
@@ -47,6 +49,7 @@ async def measure(bench: Bench) -> Figures:
             began_s = time.perf_counter()
             looking = asyncio.create_task(look())
             for step in range(1, steps + 1):
+                await asyncio.sleep(began_s + step * STEP / PER_S - time.perf_counter())
                 await app.enqueue_many(noop.job(bench.text()) for _ in range(STEP))
                 await reached(client, QUEUE, (step - STEPS_AHEAD) * STEP)
             await reached(client, QUEUE, steps * STEP)
