@@ -107,7 +107,7 @@ def test_unreadable_segment_ends_the_start_with_74_and_is_named(tmp_path: Path) 
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("when", [20, 60])
+@pytest.mark.parametrize("when", [20, pytest.param(60, marks=pytest.mark.long)])
 def test_embedded_owner_whose_sync_fails_harms_neither_its_process_nor_its_jobs(
     tmp_path: Path, when: int
 ) -> None:

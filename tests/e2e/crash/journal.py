@@ -36,11 +36,15 @@ class Journal:
 
 
 class History:
-    """Everything that a journal says, by event, in order."""
+    """Everything that a journal says, by event, in order.
+
+    The last line may still be on its way: what has no end yet is not read.
+    """
 
     def __init__(self, path: Path) -> None:
         self._events: defaultdict[str, list[list[Any]]] = defaultdict(list)
-        for line in path.read_bytes().splitlines():
+        written = path.read_bytes()
+        for line in written[: written.rfind(b"\n") + 1].splitlines():
             event, *fields = msgspec.json.decode(line)
             self._events[event].append(fields)
 
