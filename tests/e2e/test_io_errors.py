@@ -72,14 +72,14 @@ def survives(tmp_path: Path, injection: str) -> int | None:
     return code
 
 
-@pytest.mark.parametrize("when", [4, 9, 23])
+@pytest.mark.parametrize("when", [9, *(pytest.param(n, marks=pytest.mark.long) for n in (4, 23))])
 def test_failed_fdatasync_ends_the_server_with_74_and_loses_nothing(
     tmp_path: Path, when: int
 ) -> None:
     assert survives(tmp_path, f"fdatasync:error=EIO:when={when}") == IO_FAILED
 
 
-@pytest.mark.parametrize("when", [1, 12])
+@pytest.mark.parametrize("when", [1, pytest.param(12, marks=pytest.mark.long)])
 def test_failed_write_ends_the_server_with_74_and_loses_nothing(tmp_path: Path, when: int) -> None:
     assert survives(tmp_path, f"pwritev2:error=EIO:when={when}") == IO_FAILED
 
