@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RULES = tomllib.loads((ROOT / "tools/tidy.toml").read_text(encoding="utf-8"))
 RATCHET = "tools/tidy_ratchet.toml"
-FOLDERS = ("src", "tests", "tools", "docs", "spec", "examples", "benchmarks", "deploy")
+FOLDERS = ("src", "tests", "tools", "docs", "spec", "examples", "benchmarks", "deploy", "proof")
 SUFFIXES = (".py", ".md", ".toml", ".sh", ".txt", ".service", ".json", ".jsonl")
 SAYS_WHAT_IT_FORBIDS = ("tools/tidy.py", "tests/unit/test_tidy.py", "CONTRIBUTING.md")
 

@@ -1,0 +1,1 @@
+"""How the project shows that it keeps its promises: `make prove` runs it, `make evidence` tells."""
