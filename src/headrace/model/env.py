@@ -13,8 +13,9 @@ fails" is a meaningful experiment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -155,8 +156,36 @@ class IoThread(Protocol):
         """The thread has ended when this returns; a call under way is waited for."""
 
 
+class LoopThread(Protocol):
+    """A thread that runs an event loop of its own, from its making until `stop`.
+
+    All methods may be called from any thread, and none but `stop` waits. Its user ends
+    what it has begun there before it stops it.
+    """
+
+    @property
+    def is_current(self) -> bool:
+        """The caller is on it: to wait here for something of this loop would never end."""
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """`callback` runs on the loop soon, in the order of the calls; never once stopped."""
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """`coroutine` runs on the loop as a task; cancelling the future cancels it.
+
+        What is still running at `stop`, or comes after it, is cancelled. Callbacks of the
+        future run on the loop's thread.
+        """
+
+    def stop(self, timeout_s: float = 0.0) -> None:
+        """The loop ends soon. Waits for the thread up to `timeout_s`; harmless when repeated."""
+
+
 class Threads(Protocol):
     def io_thread(self, name: str, loop: asyncio.AbstractEventLoop) -> IoThread: ...
+
+    def loop_thread(self, name: str) -> LoopThread:
+        """A daemon thread; its loop takes calls at once."""
 
     def start(self, name: str, target: Callable[[], None]) -> Callable[[float], bool]:
         """Start a daemon thread; the returned `join(timeout_s)` tells whether it ended."""

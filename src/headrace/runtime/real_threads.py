@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 from headrace.model.errors import invariant
 from headrace.model.limits import GIVE_WAY_US
+from headrace.runtime.real_loops import RealLoopThread
 
 T = TypeVar("T")
 Done = Callable[[Any, BaseException | None], None]
@@ -37,6 +38,9 @@ Done = Callable[[Any, BaseException | None], None]
 class RealThreads:
     def io_thread(self, name: str, loop: asyncio.AbstractEventLoop) -> RealIoThread:
         return RealIoThread(name, loop)
+
+    def loop_thread(self, name: str) -> RealLoopThread:
+        return RealLoopThread(name)
 
     def start(self, name: str, target: Callable[[], None]) -> Callable[[float], bool]:
         thread = threading.Thread(target=target, name=name, daemon=True)
