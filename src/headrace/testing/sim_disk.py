@@ -20,7 +20,8 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NoReturn
 
 import msgspec
 
@@ -99,6 +100,10 @@ class SimDisk:
         self.faults: dict[int, Fault] = {}
         self.capacity_bytes = capacity_bytes
         self.filesystem_type = "ext4"
+        self.befall: Callable[[str, str], Fault | None] = _nothing
+        """Asked at each call (method, path) for which `faults` plans nothing."""
+        self.on_stop: Callable[[], None] = _ignore
+        """Called when a planned fault stops the machine."""
         self.dead = False
         """The machine stopped; only `crash` brings it back."""
         self._owner_uid = owner_uid
@@ -114,12 +119,11 @@ class SimDisk:
             raise SimCrash
         self.calls += 1
         self.trace.append((method, path))
-        fault = self.faults.get(self.calls)
+        fault = self.faults.get(self.calls) or self.befall(method, path)
         if fault is None:
             return None
         if fault.crash == "before":
-            self.dead = True
-            raise SimCrash
+            self._stop()
         if fault.error_number:
             if method == "fdatasync":
                 self._lose_pending(path)
@@ -128,8 +132,12 @@ class SimDisk:
 
     def _after(self, fault: Fault | None) -> None:
         if fault is not None and fault.crash == "after":
-            self.dead = True
-            raise SimCrash
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        self.dead = True
+        self.on_stop()
+        raise SimCrash
 
     def _lose_pending(self, path: str) -> None:
         for handle in self._handles.values():
@@ -142,6 +150,13 @@ class SimDisk:
         for inode in self._inodes():
             inode.locked_by = None
         self.dead = False
+
+    def forget(self, fds: Iterable[int]) -> None:
+        """The process that had them is gone: descriptors and their locks are free."""
+        for fd in fds:
+            handle = self._handles.pop(fd, None)
+            if handle is not None and handle.inode.locked_by == fd:
+                handle.inode.locked_by = None
 
     def crash(self, rng: random.Random) -> None:
         """The machine started again, with what `rng` lets survive."""
@@ -185,6 +200,11 @@ class SimDisk:
             waiting.extend(inode.names.values())
 
     # --- what tests do behind the back of the log
+
+    @property
+    def open_count(self) -> int:
+        """Descriptors that nobody has closed."""
+        return len(self._handles)
 
     def peek(self, path: str) -> bytes:
         """Content as a reader sees it."""
@@ -421,6 +441,13 @@ class SimDisk:
                     raise _error(errno.ENOENT, path)
                 inode = inode.names[part]
         return inode
+
+
+def _nothing(method: str, path: str) -> None:
+    return None
+
+
+def _ignore() -> None: ...
 
 
 def _error(number: int, path: str) -> OSError:
