@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from headrace.log.base import Log
 from headrace.log.file.log import FileLog
 from headrace.model.env import Env
 from headrace.model.errors import Draining
@@ -92,6 +93,7 @@ async def serve(
     hand_over: HandOverTo | None = None,
     limits: EdgeLimits | None = None,
     owns_process: bool = True,
+    make_log: Callable[[], Log] | None = None,
 ) -> RunningServer:
     """The directory is ours, recovered, and served at every address of `settings`.
 
@@ -105,6 +107,7 @@ async def serve(
         limits: for tests; by default those of `model/limits.py` and of `settings`.
         owns_process: False in somebody else's process, whose garbage collector then stays
             as it is.
+        make_log: of another log than files in `directory`, not open yet.
 
     Raises: `BadSettings` (an address in use, listening beyond loopback without consent, no
         token); `Locked`, `UnsafeDirectory` and the other stop codes of the log. Nothing
@@ -112,7 +115,8 @@ async def serve(
     """
     check_exposure(settings.server)
     tokens = TokenCheck(read_token(env.disk, settings.server.token_file))
-    node = _make_node(env, directory, settings, report, on_failed, owns_process)
+    log = make_log() if make_log is not None else _file_log(env, directory, settings)
+    node = _make_node(env, log, settings, report, on_failed, owns_process)
     bounds = _within_open_files(env, limits or _limits_of(settings), report)
     await node.start()
     edge = Edge(node, bounds, tokens, report, hand_over)
@@ -135,20 +139,23 @@ async def serve(
     return RunningServer(node, edge, watch, listeners, report)
 
 
-def _make_node(
-    env: Env,
-    directory: str,
-    settings: Settings,
-    report: Report,
-    on_failed: OnFailed,
-    owns_process: bool,
-) -> Node:
-    log = FileLog(
+def _file_log(env: Env, directory: str, settings: Settings) -> FileLog:
+    return FileLog(
         env,
         directory,
         segment_bytes=settings.log.segment_bytes,
         machine_version=MACHINE_VERSION,
     )
+
+
+def _make_node(
+    env: Env,
+    log: Log,
+    settings: Settings,
+    report: Report,
+    on_failed: OnFailed,
+    owns_process: bool,
+) -> Node:
     options = NodeOptions(
         name=f"{env.host.hostname()}:{env.host.pid()}",
         engine=settings.engine_options(),

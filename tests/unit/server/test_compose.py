@@ -15,6 +15,7 @@ import pytest
 
 from headrace.client.reconnect import Link
 from headrace.log.base import Lost
+from headrace.log.memory import MemoryLog, MemoryStore
 from headrace.model.commands import (
     Ack,
     Enqueue,
@@ -30,7 +31,14 @@ from headrace.model.errors import Locked
 from headrace.model.handshake import SESSION_ATTACH, SESSION_RESUME, HandOver, Welcome
 from headrace.model.job import JobSpec
 from headrace.model.pushes import DrainPushed, JobsPushed
-from headrace.model.replies import Done, Enqueued, HeartbeatSeen, SessionOpen, SessionResumed
+from headrace.model.replies import (
+    Done,
+    Enqueued,
+    HeartbeatSeen,
+    QueueReply,
+    SessionOpen,
+    SessionResumed,
+)
 from headrace.model.settings import ServerSettings
 from headrace.runtime.env import RealHost, real_env
 from headrace.runtime.real_disk import RealDisk
@@ -66,6 +74,24 @@ async def received(client: RawClient, kind: type[Any]) -> Any:
 
 
 # --- start
+
+
+async def test_server_runs_over_another_log_than_files() -> None:
+    env = real_env()
+    store = MemoryStore(env)
+    listen = ServerSettings(listen=("127.0.0.1:0",), unix_socket=False)
+    with short_directory() as directory:
+        for count in (1, 2):
+            async with (
+                running(directory, server=listen, make_log=lambda: MemoryLog(env, store)) as server,
+                raw_client(server) as client,
+            ):
+                await client.greet()
+                await enqueue(client, new_id())
+                assert isinstance(await received(client, Enqueued), Enqueued)
+                client.send_message(GetQueue("q"), 10)
+                assert (await received(client, QueueReply)).queue.ready == count
+        assert os.listdir(directory) == []
 
 
 async def test_socket_lies_in_the_directory_for_its_owner_alone() -> None:
