@@ -1,0 +1,60 @@
+"""The checks that mutants are shown to: whole harnesses first, pointed tests behind them.
+
+A harness that tries random stories proves more by noticing than a test that was written for
+the very mistake: so it is asked first, with a volume that takes seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from proof.mutants.mutant import Catcher
+
+_TEST_LIMIT_S = 30
+_PYTEST = (
+    *("-m", "pytest", "-x", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider"),
+    *("--hypothesis-seed", "0", "--timeout", str(_TEST_LIMIT_S)),
+)
+
+
+def checks(
+    name: str,
+    *selected: str,
+    counts: Literal["tests", "seeds"] = "tests",
+    limit_s: int = 120,
+) -> Catcher:
+    """Tests by path, by node id, or by `-k`; each test has its own limit of time."""
+    return Catcher(name, (*_PYTEST, *selected), limit_s, counts)
+
+
+def pointed(path: str, name: str) -> Catcher:
+    """One test, or all whose names begin so."""
+    return checks(f"{path}: {name.replace('_', ' ')}", f"tests/{path}", "-k", name)
+
+
+# --- whole harnesses
+
+ENGINE_LIVES = checks(
+    "random lives of the engine",
+    "tests/unit/engine/test_random_commands.py",
+    "--deselect",
+    "tests/unit/engine/test_random_commands.py::test_short_random_lives_hold_every_invariant",
+    counts="seeds",
+)
+ENGINE_TWINS = checks("structures beside naive twins", "tests/unit/engine/test_twins.py")
+NODE_LIVES = checks(
+    "lives of a node that crashes",
+    "tests/simulation/test_node_crashes.py",
+    counts="seeds",
+    limit_s=240,
+)
+LOG_CRASHES = checks(
+    "crashes of the log at any call", "tests/recovery/test_fuzz.py", "-k", "crash", counts="seeds"
+)
+LOG_DAMAGE = checks(
+    "damage to the files of the log", "tests/recovery/test_fuzz.py", "-k", "damage", counts="seeds"
+)
+LOG_FAULTS = checks("failing and full disks under the log", "tests/recovery/test_faults.py")
+LOG_SUITE = checks("the suite for every log", "tests/conformance/test_logs.py")
+RECOVERY_TABLE = checks("every input of the table", "tests/recovery/test_recovery_table.py")
+GOLDEN = checks("golden files", "tests/unit/codec")

@@ -1,0 +1,113 @@
+"""One catcher on one copy of the tree: did it fail, after how much, and in which words.
+
+Output goes to a file: a grandchild that lives on would hold a pipe open for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from proof.mutants.mutant import Catcher
+
+_LOOK_S = 0.1
+_SAYS_MAX = 300
+_SEED = re.compile(r"\bseed[ :=]+(\d+)")
+_PASSED = re.compile(r"\b(\d+) passed\b")
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (.*)$", re.MULTILINE)
+
+
+class Tried(msgspec.Struct, frozen=True):
+    outcome: Literal["passed", "failed", "hung", "stopped", "broken"]
+    """`hung`: it ran into its limit. `broken`: it ended, but not by judging."""
+    count: int = 0
+    """Tests or seeds, as the catcher counts, that went by, the failing one included."""
+    says: str = ""
+    seconds: float = 0.0
+
+
+def try_catcher(catcher: Catcher, root: Path, scratch: Path, stop: threading.Event) -> Tried:
+    """The catcher has run in the tree at `root`. Its files are left in `scratch`."""
+    scratch.mkdir(exist_ok=True)
+    output = scratch / "output"
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.fspath(root / "src"),
+        "PYTHONHASHSEED": "0",
+        "HEADRACE_PROOF_DIR": os.fspath(scratch),
+        "HYPOTHESIS_STORAGE_DIRECTORY": os.fspath(scratch / "hypothesis"),
+    }
+    began_s = time.monotonic()
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, *catcher.arguments],
+            cwd=root,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            ended = _wait(process, began_s + catcher.limit_s, stop)
+        finally:
+            _end(process)
+    seconds = round(time.monotonic() - began_s, 1)
+    text = output.read_text(encoding="utf-8", errors="replace")
+    if not ended:
+        return Tried("stopped" if stop.is_set() else "hung", 0, "", seconds)
+    return _judged(catcher, process.returncode, text, seconds)
+
+
+def _wait(process: subprocess.Popen[bytes], until_s: float, stop: threading.Event) -> bool:
+    """False when its time was over, or ours."""
+    while time.monotonic() < until_s and not stop.is_set():
+        try:
+            process.wait(_LOOK_S)
+        except subprocess.TimeoutExpired:
+            continue
+        return True
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """It, and what it started, are gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _judged(catcher: Catcher, exit_code: int, text: str, seconds: float) -> Tried:
+    if exit_code == 0:
+        return Tried("passed", 0, "", seconds)
+    if exit_code != 1:
+        return Tried("broken", 0, f"exit code {exit_code}: {_last_line(text)}", seconds)
+    return Tried("failed", _count(catcher, text), _words(text), seconds)
+
+
+def _count(catcher: Catcher, text: str) -> int:
+    seed = _SEED.search(text)
+    if catcher.counts == "seeds" and seed is not None:
+        return int(seed[1]) - catcher.seed_from + 1
+    passed = _PASSED.search(text)
+    return (int(passed[1]) if passed else 0) + 1
+
+
+def _words(text: str) -> str:
+    found = _FAILED.search(text)
+    return (found[1] if found else _last_line(text))[:_SAYS_MAX]
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else ""
