@@ -72,6 +72,9 @@ class SimHost:
     def working_directory(self) -> str:
         return "/"
 
+    def processor_count(self) -> int:
+        return 2
+
     def open_files_max(self) -> int:
         return 1 << 20
 

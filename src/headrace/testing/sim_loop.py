@@ -1,62 +1,271 @@
-"""An event loop whose time is simulated, and I/O threads that live on it.
+"""Event loops whose time is simulated, and I/O threads that live on them.
 
-Theory. The loop asks its selector to sleep until the next timer; this selector does not
-sleep but moves the clock there. So a test of an hour takes as long as its callbacks, no
-test waits for anything, and the same seed gives the same run.
+Theory. One agenda holds what is to happen, of all simulated threads, in order of time. When
+nothing is ready it does not sleep but moves the clock to the next timer. So a test of an
+hour takes as long as its callbacks, no test waits for anything, and the same seed gives the
+same run.
+
+`SimLoop` is the loop that a test runs. `SimLoop.thread(name)` gives further loops that have
+no run of their own: their callbacks run from the same agenda, with that loop as the running
+one, as on a thread of theirs. A thread can be stopped: what becomes ready for it then is kept
+in order, and runs when it goes on, or never. Whatever belongs to a thread that never goes on
+is kept until the end, so that no collector runs code of the dead.
 
 `SimThread` stands for an I/O thread: a call takes simulated time, during which the loop
 goes on, and it can be held for as long as a test likes.
+
+Must never make a system call, start a thread or read a real clock.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import heapq
 import random
-import selectors
+import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from headrace.model.errors import invariant
 from headrace.testing.sim_disk import SimDisk
 from headrace.testing.sim_env import SimEntropy, SimHost
 
 T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 NS_PER_S = 1_000_000_000
 _START_WALL_MS = 1_767_225_600_000
 _START_MONO_S = 1_000.0
 _LATENCY_S = 0.0005
+_PURGE_TIMERS_MIN = 256
+_PASSES_AT_ONE_TIME_MAX = 100_000
+"""So many rounds without any time passing are an endless loop."""
+
+_Ready = tuple["SimThreadLoop", asyncio.Handle]
 
 
-class _JumpingSelector(selectors.SelectSelector):
-    """Never sleeps: tells the loop how long it would have slept."""
+class _Agenda:
+    """What is to happen, of all threads: now in order, later by time and then in order."""
 
     def __init__(self) -> None:
+        self.now_s = _START_MONO_S
+        self.ready: deque[_Ready] = deque()
+        self.current: SimThreadLoop | None = None
+        """The thread whose callback runs, or ran last."""
+        self._timers: list[tuple[float, int, SimThreadLoop, asyncio.Handle]] = []
+        self._timer_count = 0
+        self._cancelled_count = 0
+        self._passes_at_this_time = 0
+
+    def add_timer(self, when_s: float, thread: SimThreadLoop, handle: asyncio.Handle) -> None:
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when_s, self._timer_count, thread, handle))
+
+    def note_cancelled(self) -> None:
+        """Memory of cancelled timers is given back once they are the most of all."""
+        self._cancelled_count += 1
+        if self._cancelled_count > _PURGE_TIMERS_MIN + len(self._timers) // 2:
+            self._timers = [timer for timer in self._timers if not timer[3].cancelled()]
+            heapq.heapify(self._timers)
+            self._cancelled_count = 0
+
+    def collect(self) -> None:
+        """Something is ready, at the earliest time at which anything is."""
+        timers = self._timers
+        while timers and timers[0][3].cancelled():
+            heapq.heappop(timers)
+        if self.ready:
+            self._passes_at_this_time += 1
+            if self._passes_at_this_time > _PASSES_AT_ONE_TIME_MAX:
+                raise RuntimeError("time stands still: callbacks call each other for ever")
+        elif not timers:
+            raise RuntimeError("nothing is left that could ever happen: a test waits in vain")
+        elif timers[0][0] > self.now_s:
+            self.now_s = timers[0][0]
+            self._passes_at_this_time = 0
+        while timers and timers[0][0] <= self.now_s:
+            _, _, thread, handle = heapq.heappop(timers)
+            self.ready.append((thread, handle))
+
+    def run_ready(self) -> None:
+        """Everything that is ready now ran once, or waits until its thread goes on."""
+        ready = self.ready
+        for _ in range(len(ready)):
+            thread, handle = ready.popleft()
+            if handle.cancelled():
+                continue
+            if thread.is_stopped:
+                thread.parked.append(handle)
+                continue
+            if thread is not self.current:
+                self.current = thread
+                asyncio._set_running_loop(thread)
+            handle._run()
+
+
+class SimThreadLoop(asyncio.BaseEventLoop):
+    """The event loop of one simulated thread."""
+
+    def __init__(self, name: str, agenda: _Agenda) -> None:
+        self._ended = False
         super().__init__()
-        self.slept_s = 0.0
+        self.name = name
+        self.is_stopped = False
+        """Nothing runs on it for now."""
+        self.parked: list[asyncio.Handle] = []
+        """What became ready while it was stopped."""
+        self._agenda = agenda
+        self._kept: list[asyncio.Task[Any]] = []
+        self._task_count = 0
+        self._task_numbers: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = (
+            weakref.WeakKeyDictionary()
+        )
 
-    def select(self, timeout: float | None = None) -> list[Any]:
-        ready = super().select(0)
-        if not ready:
-            if timeout is None:
-                raise RuntimeError("nothing is left that could ever happen: a test waits in vain")
-            self.slept_s += max(0.0, timeout)
-        return ready
+    # --- stopping
+
+    def hold(self) -> None:
+        """Nothing runs on it any more, until `go_on`."""
+        self.is_stopped = True
+
+    def go_on(self) -> None:
+        """What was missed runs in order, first what was ready or read, then what timed out:
+        so does a loop whose process was stopped."""
+        if self._ended or not self.is_stopped:
+            return
+        self.is_stopped = False
+        missed, self.parked = self.parked, []
+        missed.sort(key=lambda handle: isinstance(handle, asyncio.TimerHandle))
+        self._agenda.ready.extendleft((self, handle) for handle in reversed(missed))
+
+    def end(self) -> None:
+        """Nothing will ever run on it again; nothing of it is collected before `bury`."""
+        if not self._ended:
+            self.is_stopped = self._ended = True
+            self._kept = self.tasks()
+
+    def bury(self) -> None:
+        """Its tasks are gone, with what they wanted to do last, and without a word."""
+        self.end()
+        super().close()
+        for task in self._kept:
+            _close_coroutine(task)
+        self._kept.clear()
+        self.parked.clear()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended
+
+    @property
+    def is_current(self) -> bool:
+        """Its code runs now."""
+        return self._agenda.current is self
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """That have not ended, oldest first."""
+        return sorted(asyncio.all_tasks(self), key=lambda task: self._task_numbers.get(task, 0))
+
+    # --- what asyncio and callers use
+
+    def time(self) -> float:
+        return self._agenda.now_s
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Args]], object],
+        *args: Unpack[Args],
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._agenda.ready.append((self, handle))
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Args]], object],
+        *args: Unpack[Args],
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._agenda.add_timer(when, self, handle)
+        return handle
+
+    def call_io_at(self, when: float, callback: Callable[[], None]) -> None:
+        """As `call_at`, for what a socket would bring: it comes before what timed out."""
+        self._agenda.add_timer(when, self, asyncio.Handle(callback, (), self, None))
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = super().create_task(coro, **options)
+        self._task_count += 1
+        self._task_numbers[task] = self._task_count
+        return task
+
+    def is_closed(self) -> bool:
+        return self._ended or super().is_closed()
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if not self._ended:
+            super().call_exception_handler(context)
+
+    def run_in_executor(
+        self, executor: object, func: Callable[[Unpack[Args]], T], *args: Unpack[Args]
+    ) -> NoReturn:
+        raise NotImplementedError(
+            f"{func!r} wants a real thread, which a simulated one cannot wait for"
+        )
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        self._agenda.note_cancelled()
 
 
-class SimLoop(asyncio.SelectorEventLoop):
+class SimLoop(SimThreadLoop):
     """A loop that is never idle: when nothing is ready it is the time of the next timer."""
 
     def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
+        super().__init__("test", _Agenda())
+        self._threads: list[SimThreadLoop] = []
 
-    def time(self) -> float:
-        return _START_MONO_S + self._jumping.slept_s
+    def thread(self, name: str) -> SimThreadLoop:
+        """A further loop on the same agenda, for as long as this one lives."""
+        thread = SimThreadLoop(name, self._agenda)
+        self._threads.append(thread)
+        return thread
 
     def sleep_through(self, duration_s: float) -> None:
         """The process stands still: time passes, and no callback has run in it."""
-        self._jumping.slept_s += duration_s
+        self._agenda.now_s += duration_s
+
+    def run_forever(self) -> None:
+        self._agenda.current = self
+        super().run_forever()
+
+    def close(self) -> None:
+        """Nothing of any thread is left."""
+        super().close()
+        self._agenda.ready.clear()
+        for thread in self._threads:
+            thread.bury()
+        self._threads.clear()
+
+    def _run_once(self) -> None:
+        self._agenda.collect()
+        self._agenda.run_ready()
+
+
+def _close_coroutine(task: asyncio.Task[Any]) -> None:
+    """It is closed, even if it awaits something in its `finally`."""
+    coroutine: Any = task.get_coro()
+    for _ in range(100):
+        try:
+            coroutine.close()
+        except BaseException:
+            continue
+        return
 
 
 class SimLoopClock:
