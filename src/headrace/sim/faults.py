@@ -1,0 +1,194 @@
+"""What breaks in a life, by class; drawn at random between the acts.
+
+A fault either happens at once (a kill) or begins, and ends by itself after a drawn time
+or when the faults of the life are over.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headrace.sim.conditions import SERVER
+from headrace.testing.sim_disk import Fault as DiskFault
+from headrace.testing.sim_network import Weather
+
+if TYPE_CHECKING:
+    from headrace.sim.world import World
+
+Break = Callable[["World", random.Random], None]
+DURATIONS_MS = (1, 30, 500, 3_000, 12_000)
+CALLS_AHEAD_MAX = 30
+POWER_MS = 50
+"""So soon the power fails, if the disk does not come to the planned call before."""
+IO_LATENCY_S = 0.0005
+
+
+class Fault(msgspec.Struct, frozen=True):
+    weight: int
+    begin: Break
+
+
+# --- processes
+
+
+def kill_server(world: World, dice: random.Random) -> None:
+    world.kill(SERVER)
+
+
+def stop_server(world: World, dice: random.Random) -> None:
+    """In good order, as a deploy does."""
+    world.stop_server(dice.choice((0, 300, 5_000)))
+
+
+def kill_worker(world: World, dice: random.Random) -> None:
+    world.kill(dice.choice(world.worker_names or world.asker_names))
+
+
+def kill_asker(world: World, dice: random.Random) -> None:
+    world.kill(dice.choice(world.asker_names))
+
+
+def power_cut(world: World, dice: random.Random) -> None:
+    """Often in the middle of what the disk is at."""
+    if dice.random() < 0.7:
+        disk = world.machine.disk
+        moment = dice.choice(("before", "after"))
+        disk.faults[disk.calls + dice.randint(1, CALLS_AHEAD_MAX)] = DiskFault(crash=moment)
+        world.until(POWER_MS, lambda: world.power_cut(dice))
+    else:
+        world.power_cut(dice)
+
+
+def pause_server(world: World, dice: random.Random) -> None:
+    world.pause(SERVER, dice.choice(DURATIONS_MS))
+
+
+def pause_other(world: World, dice: random.Random) -> None:
+    world.pause(dice.choice(world.worker_names + world.asker_names), dice.choice(DURATIONS_MS))
+
+
+def block_worker(world: World, dice: random.Random) -> None:
+    """Its loop stands still, as under a handler that blocks; its heartbeat goes on."""
+    if world.worker_names:
+        process = world.processes[dice.choice(world.worker_names)]
+        process.block(dice.choice(DURATIONS_MS) / 1_000)
+
+
+# --- network
+
+
+def reset_connections(world: World, dice: random.Random) -> None:
+    for connection in world.network.connections():
+        if dice.random() < 0.5:
+            connection.reset()
+
+
+def silence_connections(world: World, dice: random.Random) -> None:
+    """Half-open, in one direction or both; some for ever."""
+    for_ever = dice.random() < 0.5
+    for connection in world.network.connections():
+        way = dice.randrange(4)
+        for direction in connection.directions[way == 2 : 1 + (way > 0)]:
+            direction.silence(for_ever=for_ever)
+
+
+def part_machines(world: World, dice: random.Random) -> None:
+    names = [world.machine.name, world.others.name]
+    dice.shuffle(names)
+    world.network.partition(names[0], names[1], one_way=dice.random() < 0.5)
+    world.until(dice.choice(DURATIONS_MS), world.network.heal)
+
+
+def rough_weather(world: World, dice: random.Random) -> None:
+    world.network.weather = Weather(
+        latency_s=dice.choice((0.0001, 0.005, 0.08, 0.9)),
+        tail_probability=dice.choice((0.0, 0.05)),
+        tail_s=dice.choice((0.1, 3.0)),
+        split_probability=dice.choice((0.0, 0.3)),
+        bytes_per_s=dice.choice((0.0, 0.0, 20_000.0)),
+        reset_probability=dice.choice((0.0, 0.01)),
+        silence_probability=dice.choice((0.0, 0.002)),
+        refuse_probability=dice.choice((0.0, 0.3)),
+        hang_probability=dice.choice((0.0, 0.1)),
+        spares_unix=False,
+    )
+    world.until(dice.choice(DURATIONS_MS), world.network.heal)
+
+
+# --- disk
+
+
+def fail_disk_call(world: World, dice: random.Random) -> None:
+    disk = world.machine.disk
+    error = dice.choice((errno.EIO, errno.EIO, errno.ENOSPC))
+    disk.faults[disk.calls + dice.randint(1, CALLS_AHEAD_MAX)] = DiskFault(error_number=error)
+
+
+def shorten_write(world: World, dice: random.Random) -> None:
+    disk = world.machine.disk
+    fault = DiskFault(written_bytes=dice.choice((1, 100, 513)))
+    disk.faults[disk.calls + dice.randint(1, CALLS_AHEAD_MAX)] = fault
+
+
+def fill_disk(world: World, dice: random.Random) -> None:
+    disk = world.machine.disk
+    usual_bytes = disk.capacity_bytes
+    free_bytes = disk.free_bytes("/")
+    disk.capacity_bytes -= free_bytes - dice.choice((0, 3_000, 60_000, 20_000_000))
+
+    def give_room() -> None:
+        disk.capacity_bytes = max(disk.capacity_bytes, usual_bytes)
+
+    world.until(dice.choice(DURATIONS_MS), give_room)
+
+
+def slow_disk(world: World, dice: random.Random) -> None:
+    machine = world.machine
+    machine.io_latency_s = dice.choice((0.02, 0.3, 4.0))
+
+    def hurry() -> None:
+        machine.io_latency_s = IO_LATENCY_S
+
+    world.until(dice.choice(DURATIONS_MS), hurry)
+
+
+# --- clocks
+
+
+def wall_jump(world: World, dice: random.Random) -> None:
+    world.machine.shift_wall(dice.choice((-3_600_000, -5_000, -40, 700, 60_000, 3_600_000)))
+
+
+def suspend(world: World, dice: random.Random) -> None:
+    """The machine sleeps: wall and boot time go on, monotonic time does not."""
+    world.machine.suspend(dice.choice((500, 20_000, 7_200_000)))
+
+
+FAULTS: dict[str, dict[str, Fault]] = {
+    "kill": {"kill_server": Fault(6, kill_server), "stop_server": Fault(3, stop_server)},
+    "power": {"power_cut": Fault(6, power_cut)},
+    "pause": {"pause_server": Fault(3, pause_server), "pause_other": Fault(4, pause_other)},
+    "network": {
+        "reset_connections": Fault(6, reset_connections),
+        "silence_connections": Fault(3, silence_connections),
+        "part_machines": Fault(2, part_machines),
+        "rough_weather": Fault(4, rough_weather),
+    },
+    "disk": {
+        "fail_disk_call": Fault(4, fail_disk_call),
+        "shorten_write": Fault(3, shorten_write),
+        "fill_disk": Fault(2, fill_disk),
+        "slow_disk": Fault(3, slow_disk),
+    },
+    "clock": {"wall_jump": Fault(3, wall_jump), "suspend": Fault(2, suspend)},
+    "worker": {
+        "kill_worker": Fault(5, kill_worker),
+        "kill_asker": Fault(4, kill_asker),
+        "block_worker": Fault(5, block_worker),
+    },
+}

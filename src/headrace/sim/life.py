@@ -1,0 +1,163 @@
+"""One life from beginning to end: lived, judged, and if need be made short and told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+
+import msgspec
+
+from headrace.sim import checkers
+ALL = getattr(checkers,'ALL',{})
+from headrace.sim.checkers.base import Life, Violation
+from headrace.sim.ending import ended
+from headrace.sim.faults import FAULTS
+from headrace.sim.final import Final
+from headrace.sim.history import History
+from headrace.sim.outcome import Outcome
+from headrace.sim.plan import Plan, Step, plan_of
+from headrace.sim.shrink import as_ranges, shrunk
+from headrace.sim.transcript import Transcript
+from headrace.sim.verbs import VERBS
+from headrace.sim.world import World
+from headrace.testing.sim_loop import SimLoop
+
+TOLD_LINES_MAX = 120
+COMPARE_PROBABILITY = 0.05
+BREAKING = {name: fault for members in FAULTS.values() for name, fault in members.items()}
+
+
+def plan_for(seed: int, operations: int) -> Plan:
+    """The life of this seed, as it is going to be."""
+    verbs = {name: verb.weight for name, verb in VERBS.items()}
+    faults = {
+        name: {fault: one.weight for fault, one in members.items()}
+        for name, members in FAULTS.items()
+    }
+    return plan_of(seed, operations, verbs, faults)
+
+
+def live(seed: int, operations: int) -> Outcome:
+    return live_plan(plan_for(seed, operations))
+
+
+def live_plan(plan: Plan, told: list[str] | None = None) -> Outcome:
+    """What became of it; `told` gets the whole life, line by line."""
+    lived = lived_of(plan)
+    if told is not None:
+        told += Transcript(lived.history).lines()
+    return lived.outcome
+
+
+def shrunk_life(plan: Plan, outcome: Outcome) -> tuple[Plan, Outcome, list[str]]:
+    """The shortest life found in which the same checker complains, and its story."""
+    checker = _checker_of(outcome)
+
+    def fails(shorter: Plan) -> bool:
+        return _checker_of(live_plan(shorter)) == checker
+
+    short = shrunk(plan, fails)
+    lived = lived_of(short)
+    return short, lived.outcome, _story(lived)
+
+
+def command_of(plan: Plan, operations: int) -> str:
+    """What a reader types to see this life again."""
+    command = f"headrace sim --seed {plan.conditions.seed} --operations {operations}"
+    numbers = [step.number for step in plan.steps]
+    if numbers == list(range(len(plan_for(plan.conditions.seed, operations).steps))):
+        return command
+    return f"{command} --only {as_ranges(numbers)}"
+
+
+def _story(lived: Lived) -> list[str]:
+    lines = Transcript(lived.history).lines()
+    if len(lines) > TOLD_LINES_MAX and lived.about:
+        lines = Transcript(lived.history).lines(lived.about)
+    skipped = len(lines) - TOLD_LINES_MAX
+    return lines if skipped <= 0 else [f"({skipped} lines before)", *lines[-TOLD_LINES_MAX:]]
+
+
+def _checker_of(outcome: Outcome) -> str:
+    return outcome.violations[0].partition(":")[0] if outcome.violations else ""
+
+
+class Lived(msgspec.Struct):
+    """A life that is over."""
+
+    history: History
+    outcome: Outcome
+    about: bytes
+    """The job that the first violation is about; `` when it is about none."""
+
+
+def lived_of(plan: Plan) -> Lived:
+    """The whole of it, on a loop of its own."""
+    loop = SimLoop()
+    world = World(loop, plan.conditions)
+    try:
+        final = loop.run_until_complete(_drive(world, plan))
+    finally:
+        loop.close()
+    return _judged(world, plan, final)
+
+
+async def _drive(world: World, plan: Plan) -> Final:
+    """The steps, one after another; then the end."""
+    world.begin()
+    for step in plan.steps:
+        await asyncio.sleep(step.pause_ms / 1_000)
+        _take(world, step)
+    return await ended(world)
+
+
+def _take(world: World, step: Step) -> None:
+    dice = random.Random(step.seed)
+    if step.verb in BREAKING:
+        world.note(step.verb)
+        BREAKING[step.verb].begin(world, dice)
+        return
+    verb = VERBS[step.verb]
+    sessions = [asker for asker in world.askers if asker.session_id]
+    if verb.by_session and not sessions:
+        return
+    asker = dice.choice(sessions if verb.by_session else world.askers)
+    command = verb.build(asker, dice)
+    if command is not None:
+        world.ask(asker, command)
+    if dice.random() < COMPARE_PROBABILITY:
+        world.compare_live()
+
+
+def _judged(world: World, plan: Plan, final: Final) -> Lived:
+    life = Life(world.history, final)
+    found: list[Violation] = []
+    for checker in ALL.values():
+        found += checker().judge(life)
+    broken = [*world.faults, *world.observer.faults, *_unhandled(world), *map(str, found)]
+    counts = dict(world.counts)
+    counts["calls"] = len(world.history.calls)
+    counts["records"] = world.observer.last_index
+    counts["simulated ms"] = int(world.loop.time() * 1_000)
+    outcome = Outcome(
+        seed=plan.conditions.seed,
+        operations=sum(step.verb not in BREAKING for step in plan.steps),
+        violations=broken,
+        counts=counts,
+        fingerprint=_fingerprint(world.history),
+    )
+    return Lived(world.history, outcome, found[0].job_id if found else b"")
+
+
+def _unhandled(world: World) -> list[str]:
+    """Exceptions that no code of any process took care of."""
+    errors = world.machine.errors + world.others.errors
+    return [f"unhandled: {name}: {context.get('exception')!r}" for name, context in errors]
+
+
+def _fingerprint(history: History) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for line in Transcript(history).lines():
+        digest.update(line.encode())
+    return digest.hexdigest()
