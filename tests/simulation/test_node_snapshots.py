@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from typing import Any
 
@@ -195,6 +196,30 @@ def test_failed_snapshot_leaves_nothing_and_is_tried_again(monkeypatch: pytest.M
         await _published(world)
         stats = await world.ask(c.GetStats())
         assert stats.counters["headrace_snapshots_failed_total"] == 1
+
+    run_simulated(story)
+
+
+@pytest.mark.parametrize("step", ["begin", "publish"])
+def test_log_that_is_lost_with_a_snapshot_ends_the_term(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> None:
+        raise Lost("cannot be known")
+
+    if step == "begin":
+        monkeypatch.setattr(MemoryLog, "begin_snapshot", lose)
+    else:
+        monkeypatch.setattr(MemorySnapshotWriter, "publish", lose)
+
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env, snapshot_wal_bytes=5_900_000).start()
+        with contextlib.suppress(OutcomeUnknown):
+            await _filled(world)
+        await world.pause(5_000)
+        assert world.node.failed
+        assert [type(failure) for failure in world.failures] == [Lost]
+        assert not world.reported("snapshot_failed")
 
     run_simulated(story)
 

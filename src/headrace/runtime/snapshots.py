@@ -8,7 +8,8 @@ SNAPSHOT_BLOCKS_AHEAD of them ahead, paced by the log. Publishing and truncating
 calls to the log like commits, made between two of them, once the index is durable.
 
 Must never publish before the index is durable, and never take the node down: a
-snapshot that fails is given up, reported, and tried again later.
+snapshot that fails is given up, reported, and tried again later. Only a log that has lost
+its way with it ends the term, as it would with the next commit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import msgspec
 
 from headrace.codec.rows import encode_rows
-from headrace.log.base import SnapshotInfo, SnapshotWriter
+from headrace.log.base import Fenced, Lost, SnapshotInfo, SnapshotWriter
 from headrace.model.env import IoThread
 from headrace.model.limits import (
     SNAPSHOT_AGE_MS_MAX,
@@ -117,6 +118,7 @@ class Snapshots:
         self, run: _Run, writer: SnapshotWriter | None, error: BaseException | None
     ) -> None:
         run.writer = writer
+        _end_term_on(error)
         if error is not None:
             self._give_up(run, error)
         elif run is not self._run:
@@ -201,6 +203,7 @@ class Snapshots:
     def _published(
         self, run: _Run, done: tuple[SnapshotInfo, int] | None, error: BaseException | None
     ) -> None:
+        _end_term_on(error)
         if error is not None:
             self._give_up(run, error)
             return
@@ -289,6 +292,12 @@ def weight_of(row: Row) -> int:
     if type(row) is RememberedRow:
         return len(row.ids) + len(row.values)
     return _ROW_BYTES
+
+
+def _end_term_on(error: BaseException | None) -> None:
+    """Raises what no later call to this log can cure; the committer ends the term with it."""
+    if isinstance(error, Lost | Fenced):
+        raise error
 
 
 def _ignore(result: object, error: BaseException | None) -> None:
