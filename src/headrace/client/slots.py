@@ -45,6 +45,7 @@ STOP_DRAIN = "drain"
 _WAKES_AT_A_TIME = 2
 _DEADLINE_GRAIN_S = 0.002
 _CLOSE_S = 0.2
+_SWEEP_JOBS_MIN = 1_000
 
 
 class Slot:
@@ -89,9 +90,11 @@ class Slots:
         self._waiting: deque[HeldJob] = deque()
         self._held_up: deque[HeldJob] = deque()
         """Their turn had come, and no process was free for them."""
+        self._sweep_at = _SWEEP_JOBS_MIN
         self._announced: deque[HeldJob] = deque()
         self._idle: list[asyncio.Future[None]] = []
-        self._slots: set[Slot] = set()
+        self._slots: dict[Slot, None] = {}
+        """Oldest first: in what order they are stopped must not depend on their addresses."""
         self._busy_count = 0
         self._waking_count = 0
         self._pump_is_due = False
@@ -109,6 +112,8 @@ class Slots:
     def add(self, jobs: list[HeldJob]) -> None:
         """They run in this order, as slots become free."""
         self._waiting.extend(jobs)
+        if len(self._waiting) + len(self._held_up) > self._sweep_at:
+            self._sweep()
         self._pump_soon()
 
     def last_waiting(self, count: int) -> list[HeldJob]:
@@ -186,6 +191,16 @@ class Slots:
             self._on_overrun(slot.held, slot.stopped_by)
             self._note_empty()
 
+    def _sweep(self) -> None:
+        """What was given back while it waited is forgotten.
+
+        Slots pass over it when its turn comes, which never does while all of them are stuck.
+        """
+        self._waiting = _only_reserved(self._waiting)
+        self._held_up = _only_reserved(self._held_up)
+        left = len(self._waiting) + len(self._held_up)
+        self._sweep_at = max(_SWEEP_JOBS_MIN, 2 * left)
+
     # --- starting
 
     def _pump_soon(self) -> None:
@@ -251,7 +266,7 @@ class Slots:
 
     def _start_runner(self) -> None:
         slot = Slot()
-        self._slots.add(slot)
+        self._slots[slot] = None
         slot.task = self._loop.create_task(
             self._serve(slot), name="headrace-slot", context=self._context.copy()
         )
@@ -273,7 +288,7 @@ class Slots:
                 if not self._closing:  # else nobody is left who would wake or cancel it
                     await self._woken(slot)
         finally:
-            self._slots.discard(slot)
+            self._slots.pop(slot, None)
             self._pump_soon()
             if self._announced:
                 self._loop.call_soon(self._wake)
@@ -358,6 +373,10 @@ class Slots:
                 self._stop(slot, STOP_TIMEOUT)
         if earliest is not None:
             self._set_deadline(earliest[1], earliest[0])
+
+
+def _only_reserved(jobs: deque[HeldJob]) -> deque[HeldJob]:
+    return deque(held for held in jobs if held.state == RESERVED)
 
 
 def _forget_cancels(slot: Slot) -> None:

@@ -337,6 +337,30 @@ async def test_handler_that_swallows_its_stop_leaves_nothing_to_the_next_one() -
     assert cancels_left == [0]
 
 
+async def test_jobs_given_back_while_every_slot_is_stuck_do_not_pile_up() -> None:
+    running, end = asyncio.Event(), asyncio.Event()
+
+    async def sticks(number: int) -> None:
+        running.set()
+        await end.wait()
+
+    async with bench(1, sticks) as b:
+        b.add(0)
+        await running.wait()
+        last: list[HeldJob] = []
+        for number in range(1, 20_001):
+            last = b.add(2 * number, 2 * number + 1)
+            last[0].state = SETTLED  # one of them stands behind it
+            for job in b.slots.last_waiting(2)[1:]:
+                job.state = SETTLED
+        kept = len(b.slots._waiting)
+        end.set()
+        await passes()
+
+    assert kept <= 2_000
+    assert b.ran == [0, last[1].token]
+
+
 async def test_job_that_needs_a_process_starts_when_one_is_free_and_holds_up_no_other() -> None:
     ends = {number: asyncio.Event() for number in (1, 1_000, 1_001, 1_002)}
 
