@@ -14,12 +14,10 @@ from pathlib import Path
 import pytest
 
 from headrace import App, OwnerUnresponsive
-from headrace.client.connections import BackgroundLoop
 from headrace.client.embedded import EmbeddedTarget
 from headrace.client.reconnect import Link
 from headrace.model.errors import BadRequest, Draining, Internal
 from headrace.protocol.connection import ServerConnection
-from headrace.runtime.env import real_env
 from tests.e2e.sdk_kit import Program, ServerProcess, until, working
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no server on Windows")
@@ -303,17 +301,16 @@ async def test_client_whose_link_has_failed_is_made_anew_by_the_next_call(
         assert (await (await app.client()).enqueue("default", "noop", b"{}")).created
 
 
-def test_sync_call_from_inside_a_sync_call_is_refused_instead_of_waiting_for_itself() -> None:
-    background = BackgroundLoop(real_env())
+def test_sync_call_from_inside_a_sync_call_is_refused_instead_of_waiting_for_itself(
+    directory: Path,
+) -> None:
+    app = App(str(directory))
 
     async def nested() -> None:
-        background.run(asyncio.sleep(0))
+        app.run_sync(asyncio.sleep(0))
 
-    try:
-        with pytest.raises(BadRequest, match="Await the async form"):
-            background.run(asyncio.wait_for(nested(), 5))
-    finally:
-        background.stop()
+    with app, pytest.raises(BadRequest, match="Await the async form"):
+        app.run_sync(asyncio.wait_for(nested(), 5))
 
 
 def test_embedded_engine_leaves_the_collector_of_its_host_alone(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def run_noun(app: App, arguments: list[str]) -> int:
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """What it returns or raises, on a loop of its own; Ctrl-C cancels it."""
-    from headrace.client.connections import new_event_loop
+    from headrace.runtime.real_loops import new_event_loop
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(coroutine)

@@ -12,17 +12,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from headrace.client.client import Client
 from headrace.client.target import AnyLink, Target
 from headrace.client.watching import Watching
-from headrace.model.env import Env
+from headrace.model.env import Env, LoopThread
 from headrace.model.errors import BadRequest
 
 T = TypeVar("T")
 
+_STOP_S = 5.0
+"""Longest wait for a thread to end, which something on it may block."""
 _abandoned: list[object] = []
 """What a forked child inherited. Kept for ever: collecting it would close descriptors by
 number, and the numbers may be somebody else's by now."""
@@ -35,10 +37,9 @@ class Connections:
         self.target = target
         self._env = env
         self._clients: dict[int, _Opening] = {}
-        self._background: BackgroundLoop | None = None
+        self._background: LoopThread | None = None
         self._lock = threading.Lock()
-        _every.add(self)
-        _watch_forks(env)
+        _forget_after_fork(env, self)
 
     async def client(self) -> Client:
         """Connected, and the running loop's own.
@@ -57,9 +58,9 @@ class Connections:
         """What `coroutine` returns or raises, run on a loop in a thread of this application."""
         with self._lock:
             if self._background is None:
-                self._background = BackgroundLoop(self._env)
+                self._background = self._env.threads.loop_thread("headrace-sync")
             background = self._background
-        return background.run(coroutine)
+        return _wait_for(background, coroutine)
 
     async def close(self) -> None:
         """The client of this loop is closed."""
@@ -72,8 +73,8 @@ class Connections:
         with self._lock:
             background, self._background = self._background, None
         if background is not None:
-            background.run(self.close())
-            background.stop()
+            _wait_for(background, self.close())
+            background.stop(_STOP_S)
 
     def forget_after_fork(self) -> None:
         _abandoned.append((self._clients, self._background, self._lock))
@@ -121,78 +122,32 @@ class _Opening:
                 await client.close()
 
 
-class BackgroundLoop:
-    """An event loop in a daemon thread of its own."""
+def _wait_for(thread: LoopThread, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Its result; on interruption (Ctrl-C) the coroutine is cancelled. Blocks.
 
-    def __init__(self, env: Env, name: str = "headrace-sync") -> None:
-        self._started = threading.Event()
-        self._loop = new_event_loop()
-        self._join = env.threads.start(name, self._serve)
-        self._started.wait()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Its result; on interruption (Ctrl-C) the coroutine is cancelled.
-
-        Raises: `BadRequest` on this very loop, which would wait for itself.
-        """
-        if _running_loop() is self._loop:
-            coroutine.close()
-            raise BadRequest(
-                "A sync call was made from code that a sync call runs, and would never end.",
-                hint="Await the async form here, such as `enqueue` instead of `enqueue_sync`.",
-            )
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def call(self, call: Callable[[], None]) -> None:
-        """`call` runs on the loop soon."""
-        self._loop.call_soon_threadsafe(call)
-
-    def stop(self, timeout_s: float = 5.0) -> None:
-        """The thread has ended, unless something on it blocks for longer."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._join(timeout_s)
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.call_soon(self._started.set)
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.close()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+    Raises: `BadRequest` on this very thread, which would wait for itself.
+    """
+    if thread.is_current:
+        coroutine.close()
+        raise BadRequest(
+            "A sync call was made from code that a sync call runs, and would never end.",
+            hint="Await the async form here, such as `enqueue` instead of `enqueue_sync`.",
+        )
+    future = thread.submit(coroutine)
     try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where there is one."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+def _forget_after_fork(env: Env, connections: Connections) -> None:
+    """In every child from here on, for as long as these connections exist."""
+    found = weakref.ref(connections)
 
+    def forget() -> None:
+        inherited = found()
+        if inherited is not None:
+            inherited.forget_after_fork()
 
-_every: weakref.WeakSet[Connections] = weakref.WeakSet()
-_forks_are_watched = False
-
-
-def _watch_forks(env: Env) -> None:
-    global _forks_are_watched
-    if not _forks_are_watched:
-        _forks_are_watched = True
-        env.processes.after_fork_in_child(_forget_all)
-
-
-def _forget_all() -> None:
-    for connections in list(_every):
-        connections.forget_after_fork()
+    env.processes.after_fork_in_child(forget)

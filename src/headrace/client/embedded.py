@@ -19,20 +19,23 @@ Must never run on a loop of the application, and never end its process.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import enum
 import logging
 import sys
 import threading
 import weakref
+from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from headrace.client.connections import BackgroundLoop
 from headrace.client.reconnect import Link, LinkOptions
 from headrace.client.target import AnyLink, LinkEvents
 from headrace.log.file.layout import Layout
 from headrace.log.file.lock import Holder, read_holder
-from headrace.model.env import Env
+from headrace.model.env import Env, LoopThread
 from headrace.model.errors import (
     CannotConnect,
     Draining,
@@ -56,6 +59,8 @@ if TYPE_CHECKING:
 
 _SETTINGS = Settings(server=ServerSettings(listen=(), unix_socket=True))
 _GRAVE = ("failed", "full", "refused", "stalled", "jumped")
+_STOP_S = 5.0
+"""Longest wait at the end of the process for a thread that has nothing left to do."""
 _abandoned: list[object] = []
 """What a forked child inherited; see `connections`."""
 
@@ -87,19 +92,34 @@ class EmbeddedTarget:
         return self._ownership.holder()
 
 
+class _Outcome(enum.Enum):
+    """What has become of the directory by an attempt to take or to leave it."""
+
+    OURS = enum.auto()
+    THEIRS = enum.auto()
+    FREE = enum.auto()
+
+
 class Ownership:
-    """Of one directory by this process: at most one, shared by all its applications."""
+    """Of one directory by this process: at most one, shared by all its applications.
+
+    Taking and leaving run on the engine's own loop, one of them at a time. Whoever comes
+    meanwhile awaits the one under way on its own loop, and then looks again.
+    """
 
     def __init__(self, env: Env, directory: str) -> None:
         self.directory = directory
         self._env = env
         self._pid = env.host.pid()
         self._lock = threading.Lock()
-        self._engine: BackgroundLoop | None = None
+        """Held for a few steps, never while something is waited for."""
+        self._change: Future[_Outcome] | None = None
+        """The taking or leaving under way."""
+        self._engine: LoopThread | None = None
         self._server: RunningServer | None = None
-        self._links: weakref.WeakSet[EmbeddedLink] = weakref.WeakSet()
+        self._links: list[EmbeddedLink] = []
         self._not_before_ns = 0
-        env.processes.on_exit(self.release)
+        env.processes.on_exit(self._release_at_exit)
 
     @property
     def is_ours(self) -> bool:
@@ -109,43 +129,35 @@ class Ownership:
         """Who wrote its name into LOCK last."""
         return read_holder(self._env.disk, Layout(self.directory))
 
-    def try_take(self) -> None:
-        """This process owns the directory, or another one does. Blocks: not for a loop.
+    async def take(self) -> None:
+        """This process owns the directory, or another one does.
 
         Raises: the stop codes of a directory that cannot be used.
+        Cancellation: the attempt goes on, for the others who wait for it.
         """
-        with self._lock:
-            if self.is_ours or self._env.clock.mono_ns() < self._not_before_ns:
-                return
-            engine = BackgroundLoop(self._env, "headrace-engine")
-            try:
-                self._server = engine.run(self._serve())
-            except Locked:
-                engine.stop()
-                return
-            except BaseException:
-                engine.stop()
-                raise
-            self._engine = engine
+        found = _Outcome.FREE
+        while found is _Outcome.FREE and (change := self._toward_ours()) is not None:
+            found = await asyncio.shield(asyncio.wrap_future(change))
 
-    def release(self) -> None:
-        """The directory is free, if it was ours. Blocks."""
-        with self._lock:
-            engine, server = self._engine, self._server
-            self._engine = self._server = None
-            if engine is not None and server is not None and self._env.host.pid() == self._pid:
-                with contextlib.suppress(HeadraceError):
-                    engine.run(server.stop(0))
-                engine.stop()
+    async def release(self) -> None:
+        """The directory is free, if it was ours.
+
+        Cancellation: it becomes free all the same.
+        """
+        found = _Outcome.OURS
+        while found is not _Outcome.FREE and (change := self._toward_free()) is not None:
+            with contextlib.suppress(Exception):  # of a taking, which others wait for
+                found = await asyncio.shield(asyncio.wrap_future(change))
 
     def joined(self, link: EmbeddedLink) -> None:
-        self._links.add(link)
+        self._links = [other for other in self._links if other.is_usable]
+        self._links.append(link)
 
-    def left(self, link: EmbeddedLink) -> None:
-        """The last link of this process takes the ownership with it. Blocks."""
-        self._links.discard(link)
-        if not any(other.is_usable for other in self._links):
-            self.release()
+    async def left(self, link: EmbeddedLink) -> None:
+        """The last link of this process takes the ownership with it."""
+        self._links = [other for other in self._links if other.is_usable and other is not link]
+        if not self._links:
+            await self.release()
 
     def forget_after_fork(self) -> None:
         """In a forked child. Harmless when repeated."""
@@ -153,11 +165,75 @@ class Ownership:
         if pid == self._pid:
             return
         self._pid = pid
-        _abandoned.append((self._engine, self._server, self._lock, list(self._links)))
-        self._engine = self._server = None
-        self._links = weakref.WeakSet()
+        _abandoned.append((self._engine, self._server, self._change, self._lock, self._links))
+        self._engine = self._server = self._change = None
+        self._links = []
         self._lock = threading.Lock()
         self._env.processes.close_inherited(self.directory)
+
+    # --- inside
+
+    def _toward_ours(self) -> Future[_Outcome] | None:
+        """The change under way, or a taking begun now; None when the directory is ours
+        already, or somebody else is to have it for a moment."""
+        with self._lock:
+            pausing = self._env.clock.mono_ns() < self._not_before_ns
+            if self._change is None and not self.is_ours and not pausing:
+                self._engine = self._env.threads.loop_thread("headrace-engine")
+                self._begin(self._engine, self._taking())
+            return self._change
+
+    def _toward_free(self) -> Future[_Outcome] | None:
+        """The change under way, or a leaving begun now; None when it is not ours."""
+        with self._lock:
+            engine, server = self._engine, self._server
+            if self._change is None and engine is not None and server is not None:
+                self._server = None
+                self._begin(engine, self._leaving(server))
+            return self._change
+
+    def _begin(self, engine: LoopThread, change: Coroutine[Any, Any, _Outcome]) -> None:
+        def ended(outcome: Future[_Outcome]) -> None:
+            if outcome.cancelled() or outcome.exception() or outcome.result() is not _Outcome.OURS:
+                engine.stop()
+
+        self._change = engine.submit(change)
+        self._change.add_done_callback(ended)
+
+    async def _taking(self) -> _Outcome:
+        server: RunningServer | None = None
+        try:
+            with contextlib.suppress(Locked):
+                server = await self._serve()
+        finally:
+            with self._lock:
+                self._server, self._change = server, None
+                if server is None:
+                    self._engine = None
+        return _Outcome.THEIRS if server is None else _Outcome.OURS
+
+    async def _leaving(self, server: RunningServer) -> _Outcome:
+        try:
+            await server.stop(0)
+        except HeadraceError:
+            pass  # a node that had failed has said so
+        except Exception as bug:
+            _report("release_failed", error=repr(bug))
+        finally:
+            with self._lock:
+                self._engine = self._change = None
+        return _Outcome.FREE
+
+    def _release_at_exit(self) -> None:
+        """As `release`, for the end of the process, which waits for it if it can."""
+        engine = self._engine
+        if engine is None or self._env.host.pid() != self._pid:
+            return
+        while (change := self._toward_free()) is not None:
+            if engine.is_current:
+                return
+            concurrent.futures.wait([change])
+        engine.stop(_STOP_S)
 
     async def _serve(self) -> RunningServer:
         # Engine and server are half of what there is to import, and one process needs them.
@@ -176,7 +252,8 @@ class Ownership:
     def _give_up_soon(self, pause_ms: int) -> None:
         """On the engine's loop: the directory is somebody else's to take."""
         self._not_before_ns = self._env.clock.mono_ns() + pause_ms * 1_000_000
-        self._env.threads.start("headrace-release", self.release)
+        if self._engine is not None:
+            self._engine.submit(self.release())
 
 
 class EmbeddedLink(Link):
@@ -219,13 +296,13 @@ class EmbeddedLink(Link):
             else:
                 self._ownership.joined(self)
                 return welcome
-            await self._take()
+            await self._ownership.take()
             if not self._ownership.is_ours:
                 await asyncio.sleep(SUCCESSION_RETRY_MS / 1_000)
 
     async def close(self, error: HeadraceError | None = None) -> None:
         await super().close(error)
-        await asyncio.get_running_loop().run_in_executor(None, self._ownership.left, self)
+        await self._ownership.left(self)
 
     def _note_lost(self, error: HeadraceError) -> None:
         self._owner_left = isinstance(error, Draining)
@@ -235,10 +312,7 @@ class EmbeddedLink(Link):
         if self._owner_left:
             self._owner_left = False
             await asyncio.sleep(SUCCESSION_PAUSE_MS / 1_000)
-        await self._take()
-
-    async def _take(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self._ownership.try_take)
+        await self._ownership.take()
 
     def _unresponsive(self) -> OwnerUnresponsive:
         holder = self._ownership.holder()
@@ -249,15 +323,19 @@ class EmbeddedLink(Link):
         )
 
 
-_ownerships: dict[str, Ownership] = {}
+_ownerships: weakref.WeakValueDictionary[tuple[int, str], Ownership]
+_ownerships = weakref.WeakValueDictionary()
+"""By the seam and the directory. One seam is one process, of which several may be simulated
+in one interpreter; each of these knows its seam, so that no other can have its number."""
 _ownerships_lock = threading.Lock()
 
 
 def _ownership_of(env: Env, directory: str) -> Ownership:
     with _ownerships_lock:
-        if directory not in _ownerships:
-            _ownerships[directory] = Ownership(env, directory)
-        return _ownerships[directory]
+        found = _ownerships.get((id(env), directory))
+        if found is None:
+            found = _ownerships[id(env), directory] = Ownership(env, directory)
+        return found
 
 
 def _report(event: str, **fields: Any) -> None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import msgspec
 
-from headrace.client.connections import BackgroundLoop
 from headrace.client.target import AnyLink, LinkEvents, Target
 from headrace.model.commands import Heartbeat
-from headrace.model.env import Env
+from headrace.model.env import Env, LoopThread
 from headrace.model.errors import HeadraceError, UnknownSession
 from headrace.model.handshake import SESSION_ATTACH
 from headrace.model.limits import BACKOFF_RECONNECT_MS_MAX
@@ -53,21 +53,24 @@ class HeartbeatThread:
         self._vitals = vitals
         self._on_reconcile = on_reconcile
         self._on_unknown = on_unknown
-        self._background: BackgroundLoop | None = None
+        self._thread: LoopThread | None = None
         self._beating: asyncio.Task[None] | None = None
         self.beat_count = 0
         """Heartbeats that the server has answered."""
 
     def start(self) -> None:
-        self._background = BackgroundLoop(self._env, "headrace-heartbeat")
-        self._background.call(self._begin)
+        self._thread = self._env.threads.loop_thread("headrace-heartbeat")
+        self._thread.call(self._begin)
 
-    def stop(self) -> None:
-        """The thread has ended and its connection is closed."""
-        if self._background is not None:
-            background, self._background = self._background, None
-            background.run(self._end())
-            background.stop()
+    def stop(self) -> Future[None]:
+        """Done once its connection is closed; then the thread ends. Does not wait."""
+        thread = self._thread
+        if thread is None:
+            return _done()
+        self._thread = None
+        ended = thread.submit(self._end())
+        ended.add_done_callback(lambda _: thread.stop())
+        return ended
 
     def _begin(self) -> None:
         self._beating = asyncio.get_running_loop().create_task(self._beat_for_ever())
@@ -124,3 +127,9 @@ class HeartbeatThread:
             self.beat_count += 1
             if seen.reconcile:
                 self._on_reconcile()
+
+
+def _done() -> Future[None]:
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done

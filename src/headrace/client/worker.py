@@ -266,7 +266,7 @@ class Worker:
                     self._ended = True
                     await self._link.call(CloseSession(self.session_id, "stopped"))
         if self._heartbeat is not None:  # not before: the leases were ours up to here
-            await self._loop.run_in_executor(None, self._heartbeat.stop)
+            await asyncio.wrap_future(self._heartbeat.stop())
         self._threads.close()
         await self._runner.close()
 
@@ -332,7 +332,7 @@ class Worker:
         if not self._app.connections.target.needs_heartbeat:
             return
         if self._heartbeat is not None:
-            self._loop.run_in_executor(None, self._heartbeat.stop)
+            self._heartbeat.stop()
         self._heartbeat = HeartbeatThread(
             self._env,
             self._app.connections.target,

@@ -59,6 +59,6 @@ async def test_heartbeat_whose_link_has_failed_goes_on_over_another() -> None:
             while thread.beat_count == before:
                 beaten.clear()
                 await beaten.wait()
-            await loop.run_in_executor(None, thread.stop)
+            await asyncio.wrap_future(thread.stop())
             await owner.close()
             assert not news

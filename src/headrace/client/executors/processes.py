@@ -45,7 +45,7 @@ class HandlerProcesses:
         self._target = target
         """`module:app`, by which a child finds the functions."""
         self._idle: list[_Child] = []
-        self._all: set[_Child] = set()
+        self._all: dict[_Child, None] = {}
 
     async def run(
         self, facts: JobFacts, payload: bytes, reporter: Reporter, limits: ChildLimits
@@ -87,7 +87,7 @@ class HandlerProcesses:
             )
         process = await self._env.processes.spawn([sys.executable, "-m", _MODULE], piped=True)
         child = _Child(process)
-        self._all.add(child)
+        self._all[child] = None
         try:
             await child.load(self._target)
         except BaseException:
@@ -96,7 +96,7 @@ class HandlerProcesses:
         return child
 
     async def _end(self, child: _Child) -> None:
-        self._all.discard(child)
+        self._all.pop(child, None)
         await asyncio.shield(child.end())
 
 

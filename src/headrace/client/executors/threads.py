@@ -27,7 +27,7 @@ class HandlerThreads:
         self._env = env
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Thread] = []
-        self._left_behind: set[asyncio.Future[Any]] = set()
+        self._left_behind: dict[asyncio.Future[Any], None] = {}
         """What stopped handlers will bring, while somebody waits for them."""
         self._count = 0
 
@@ -45,9 +45,9 @@ class HandlerThreads:
             await asyncio.wait([future])
         except asyncio.CancelledError:
             on_left_behind()
-            self._left_behind.add(future)
+            self._left_behind[future] = None
             await _outlast(future)
-            self._left_behind.discard(future)
+            self._left_behind.pop(future, None)
             raise
         finally:
             if future.done() and not future.cancelled():
