@@ -70,6 +70,17 @@ def test_delayed_job_is_not_claimable_a_millisecond_before_it_is_due() -> None:
     assert story.claim_one()[0] == job_id
 
 
+def test_job_that_becomes_due_stands_behind_those_that_are_ready() -> None:
+    story = Story()
+    delayed = story.enqueue_one(delay_ms=1_000)
+    ready = story.enqueue(2)
+
+    story.wait(1_000)
+
+    assert [job_id for job_id, _ in story.claim(3)] == [*ready, delayed]
+    story.assert_replays()
+
+
 def test_claim_skips_job_whose_lease_is_held() -> None:
     story = Story()
     story.enqueue_one()

@@ -71,11 +71,11 @@ def test_ring_keeps_by_age(state: State) -> None:
 def test_dead_jobs_have_a_ring_of_their_own() -> None:
     story = Story()
     story.run(ConfigureQueue("mail", QueueSettings(succeeded_count=1)))
-    dead = story.enqueue_one()
-    story.nack(story.claim_one(), retryable=False)
+    dead = story.enqueue(3)
+    story.nack(*story.claim(3), retryable=False)
     succeed(story, 3)
 
-    assert story.state(dead) is State.DEAD
+    assert [story.state(job_id) for job_id in dead] == [State.DEAD] * 3
 
 
 def test_largest_ring_pays_when_the_node_keeps_too_much() -> None:
