@@ -175,7 +175,7 @@ class SimThreadLoop(asyncio.BaseEventLoop):
     def call_soon(
         self,
         callback: Callable[[Unpack[Args]], object],
-        *args: Unpack[Args],
+        *args: *Args,
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
@@ -188,7 +188,7 @@ class SimThreadLoop(asyncio.BaseEventLoop):
         self,
         when: float,
         callback: Callable[[Unpack[Args]], object],
-        *args: Unpack[Args],
+        *args: *Args,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
@@ -213,7 +213,7 @@ class SimThreadLoop(asyncio.BaseEventLoop):
             super().call_exception_handler(context)
 
     def run_in_executor(
-        self, executor: object, func: Callable[[Unpack[Args]], T], *args: Unpack[Args]
+        self, executor: object, func: Callable[[Unpack[Args]], T], *args: *Args
     ) -> NoReturn:
         raise NotImplementedError(
             f"{func!r} wants a real thread, which a simulated one cannot wait for"

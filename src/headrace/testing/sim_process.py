@@ -158,6 +158,8 @@ class SimProcess:
         self._ended: asyncio.Future[None] = machine.loop.create_future()
         self._outcome: Any = None
         self._failure: BaseException | None = None
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        """Its main and what was given to it: asyncio does not hold on to tasks."""
 
     # --- its end
 
@@ -243,7 +245,7 @@ class SimProcess:
             _decide(answer, error=ProcessKilled(f"{self.name} has ended"))
 
         if self.alive:
-            self.loop.call_soon(lambda: self.loop.create_task(work()))
+            self.loop.call_soon(lambda: self._begin(work()))
             self._ended.add_done_callback(gone)
             answer.add_done_callback(lambda _: self._ended.remove_done_callback(gone))
         else:
@@ -253,9 +255,6 @@ class SimProcess:
     # --- inside
 
     def _start(self, main: Callable[[ProcessEnv], Coroutine[Any, Any, Any]]) -> None:
-        def begin() -> None:
-            self.loop.create_task(main(self.env)).add_done_callback(returned)
-
         def returned(task: asyncio.Task[Any]) -> None:
             if task.cancelled():
                 self._end(ProcessKilled(f"{self.name} cancelled itself"))
@@ -265,7 +264,13 @@ class SimProcess:
                 self._outcome = task.result()
                 self._end(None)
 
-        self.loop.call_soon(begin)
+        self.loop.call_soon(lambda: self._begin(main(self.env)).add_done_callback(returned))
+
+    def _begin(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self.loop.create_task(coroutine)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+        return task
 
     def _end(self, failure: BaseException | None, *, silently: bool = False) -> None:
         if not self.alive:
