@@ -138,7 +138,8 @@ class Listener:
         if self.is_open:
             self.is_open = False
             self.network.shared.unbind(self, leave_socket=leave_socket)
-            for transport in self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            for transport in waiting:
                 transport.close_socket(rudely=True)
 
     def welcome(self, transport: SimTransport) -> None:

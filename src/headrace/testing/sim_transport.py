@@ -305,8 +305,9 @@ class SimTransport(asyncio.Transport):
         self._read()
 
     def receive_end(self) -> None:
-        self._end_came = True
-        self._read()
+        if self.is_open:
+            self._end_came = True
+            self._read()
 
     def receive_reset(self) -> None:
         """What has arrived and was not read may be lost by it, or not."""
