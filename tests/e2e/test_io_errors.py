@@ -1,87 +1,48 @@
 """System calls that fail under a running server, one chosen call at a time (strace injects).
 
 Whatever fails, what was acknowledged before is there after the next start.
+`python -m proof.processes --only syscalls` meets a hundred points, drawn from a seed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from headrace import App
 from headrace.model.errors import HeadraceError
-from tests.e2e.crash.cluster import Members, Server, run_cli
-from tests.e2e.crash.draining import all_jobs, drained, wait_until
-from tests.e2e.crash.journal import History
-from tests.e2e.crash.ledger import Ledger
-from tests.e2e.crash.member import Part
-from tests.e2e.crash.verdict import breaches
+from tests.e2e.crash.cluster import Server
+from tests.e2e.crash.draining import all_jobs
+from tests.e2e.crash.embedded_faults import owner_whose_sync_fails
+from tests.e2e.crash.syscalls import DEEPEST, FAULTS, IO_FAILED, Story, point_at, point_of, wrapper
 
-IO_FAILED = 74
 DEADLINE_S = 30
 JOBS_MAX = 200
+QUICK_JOBS = 60
+KILLED = -9
 
 
-def strace(injection: str, *paths: Path) -> list[str]:
-    """The wrapper that makes one call fail, of those about `paths` if any are given.
-
-    Skips where strace is missing, or may not trace.
-    """
-    ran = None
-    if shutil.which("strace"):
-        probe = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO", "true"]
-        ran = subprocess.run(probe, capture_output=True, text=True, check=False)
-    if ran is None or ran.returncode != 0:
-        pytest.skip(f"strace cannot inject here: {ran.stderr.strip() if ran else 'not installed'}")
-    syscall = injection.partition(":")[0]
-    tracing = ["-e", f"trace={syscall}", "-e", f"inject={injection}"]
-    tracing += [f"--trace-path={path}" for path in paths]
-    return ["strace", "-f", "-qq", "-o", "/dev/null", *tracing]
-
-
-def survives(tmp_path: Path, injection: str) -> int | None:
-    """The exit code of the server that met it; asserts what must hold after the next start."""
-    server = Server(tmp_path / "data", tmp_path)
-    server.wrapper = strace(injection)
-    taken: list[bytes] = []
-    try:
-        with contextlib.suppress(AssertionError):  # it may fail before it is ready
-            server.start()
-            asyncio.run(_enqueue_until_lost(server, taken))
-        met = len(taken) < JOBS_MAX
-        code = server.child.exit_code() if met else None
-        last_words = server.child.last_words()
-        server.child.kill()
-        server.wrapper = []
-        server.start()
-        kept = asyncio.run(_all_ids(server.url))
-        assert server.child.terminate() == 0
-    finally:
-        server.child.kill()
-
-    assert set(taken) <= kept
-    assert len(kept) - len(taken) <= 1, "at most the call under way may have happened"
-    assert "Traceback" not in last_words
-    verified = run_cli("verify", str(server.directory), "--deep")
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-    return code
-
-
-@pytest.mark.parametrize("when", [9, *(pytest.param(n, marks=pytest.mark.long) for n in (4, 23))])
-def test_failed_fdatasync_ends_the_server_with_74_and_loses_nothing(
-    tmp_path: Path, when: int
+@pytest.mark.parametrize(
+    ("point", "code"),
+    [
+        ("fdatasync:error=EIO:when=9", IO_FAILED),
+        ("pwritev2:error=EIO:when=3", IO_FAILED),
+        ("openat:error=EIO:when=3", IO_FAILED),
+        ("fallocate:error=ENOSPC:when=1", None),
+        ("fsync:signal=SIGKILL:when=3", KILLED),
+        ("rename:signal=SIGKILL:when=2", KILLED),
+        ("ftruncate:signal=SIGKILL:when=1", KILLED),
+        ("unlink:error=EIO:when=1", None),
+    ],
+)
+def test_call_that_fails_ends_the_server_as_it_should_and_loses_nothing(
+    tmp_path: Path, point: str, code: int | None
 ) -> None:
-    assert survives(tmp_path, f"fdatasync:error=EIO:when={when}") == IO_FAILED
-
-
-@pytest.mark.parametrize("when", [1, pytest.param(12, marks=pytest.mark.long)])
-def test_failed_write_ends_the_server_with_74_and_loses_nothing(tmp_path: Path, when: int) -> None:
-    assert survives(tmp_path, f"pwritev2:error=EIO:when={when}") == IO_FAILED
+    story = Story(tmp_path)
+    assert story.survives(point_of(point), QUICK_JOBS) == code
+    assert story.is_met
 
 
 def test_unreadable_segment_ends_the_start_with_74_and_is_named(tmp_path: Path) -> None:
@@ -92,7 +53,7 @@ def test_unreadable_segment_ends_the_start_with_74_and_is_named(tmp_path: Path) 
         asyncio.run(_enqueue_until_lost(server, taken))
         server.child.terminate()
         [segment] = server.directory.glob("wal/*.wal")
-        server.wrapper = strace("pread64:error=EIO:when=1", segment)
+        server.wrapper = wrapper("pread64:error=EIO:when=1", tmp_path / "calls", segment)
         start = server.begin()
         assert start.exit_code() == IO_FAILED
         said = start.last_words()
@@ -109,45 +70,19 @@ def test_unreadable_segment_ends_the_start_with_74_and_is_named(tmp_path: Path) 
 
 @pytest.mark.parametrize("when", [20, pytest.param(60, marks=pytest.mark.long)])
 def test_embedded_owner_whose_sync_fails_harms_neither_its_process_nor_its_jobs(
-    tmp_path: Path, when: int
+    tmp_path: Path, seed: int, when: int
 ) -> None:
-    """The application goes on; its directory is recovered, by whoever comes first."""
-    data, journal = tmp_path / "data", tmp_path / "journal"
-    part = Part(target=str(data), journal=str(journal), seed=when, producers=3)
-    members = Members(part, tmp_path)
-    failing = strace(f"fdatasync:error=EIO:when={when}")
-    try:
-        members.begin("owner", works=True, produces=True, wrapper=failing).wait_ready()
-        members.begin("other", works=True, produces=True).wait_ready()
-        members.children["owner"].wait_for_event("leader_failed")
-        acked = len(History(journal).ids("acked"))
-        wait_until(lambda: len(History(journal).ids("acked")) > acked + 100)
-        members.begin("last", works=True).wait_ready()
-        members.terminate("owner")
-        members.terminate("other")
-        views = asyncio.run(drained(str(data)))
-        members.terminate("last")
-    finally:
-        members.kill_all()
-
-    assert breaches(History(journal), views, Ledger(data)) == []
+    owner_whose_sync_fails(tmp_path, seed, when)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("fault", ["error=EIO", "signal=SIGKILL"])
-@pytest.mark.parametrize(
-    "syscall", ["fdatasync", "fsync", "pwrite64", "pwritev2", "rename", "ftruncate"]
-)
-def test_every_early_call_may_fail_and_nothing_is_lost(
-    tmp_path: Path, syscall: str, fault: str
-) -> None:
-    """The first, second, third … call of its sort, until one run never comes to it."""
-    for when in range(1, 17):
-        directory = tmp_path / str(when)
+@pytest.mark.timeout(900)
+def test_points_drawn_at_random_lose_nothing(tmp_path: Path, seed: int) -> None:
+    for number in range(seed, seed + len(DEEPEST) * len(FAULTS)):
+        directory = tmp_path / str(number)
         directory.mkdir()
-        if survives(directory, f"{syscall}:{fault}:when={when}") is None:
-            return
+        print(point_at(number))
+        Story(directory).survives(point_at(number))
 
 
 # --- what a client sees

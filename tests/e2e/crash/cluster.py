@@ -122,6 +122,12 @@ class Server:
         assert self._child is not None
         return self._child
 
+    def rival(self, errors: Path) -> Server:
+        """Another one for the same directory at the same address; not started."""
+        twin = Server(self.directory, errors.parent, **self._environ)
+        twin._errors, twin._listen = errors, self._listen
+        return twin
+
     def start(self) -> Child:
         """It takes calls."""
         return self.adopt(self.begin().wait_ready())
@@ -165,6 +171,10 @@ class Members:
         self.children[name] = child
         return child
 
+    def aim_at(self, target: str) -> None:
+        """Those that begin from here on."""
+        self._part = msgspec.structs.replace(self._part, target=target)
+
     def kill(self, name: str) -> None:
         self.children.pop(name).kill()
 
@@ -172,6 +182,16 @@ class Members:
         child = self.children.pop(name)
         code = child.terminate()
         assert code == 0, f"{name} ended with {code}: {child.last_words()}"
+
+    def terminate_together(self, names: Sequence[str]) -> None:
+        """Each is asked once: a second time would hurry it, or kill it at its very end."""
+        for name in names:
+            self.children[name].send(signal.SIGTERM)
+        for name in names:
+            child = self.children[name]
+            code = child.exit_code()
+            assert code == 0, f"{name} ended with {code}: {child.last_words()}"
+            del self.children[name]
 
     def kill_all(self) -> None:
         for child in self.children.values():

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from headrace import App
 from headrace.client.client import Client
@@ -13,6 +14,7 @@ from headrace.model.commands import ListJobs
 from headrace.model.job import State
 from headrace.model.replies import JobView
 from headrace.runtime.env import real_env
+from tests.e2e.crash.journal import History
 
 DRAIN_S = 60
 LATER_MS = 60_000
@@ -52,6 +54,12 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline_s, "it never came"
         pause(0.01)
+
+
+def wait_for_acks(journal: Path, more: int) -> None:
+    """So many jobs have succeeded beyond those that had when this was called."""
+    acked = len(History(journal).ids("acked"))
+    wait_until(lambda: len(History(journal).ids("acked")) > acked + more)
 
 
 def pause(seconds: float) -> None:

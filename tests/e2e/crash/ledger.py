@@ -26,15 +26,27 @@ class Ledger:
         """Leases whose start reached the log."""
         self.charged: Counter[Lease] = Counter()
         self.uncharged: Counter[Lease] = Counter()
+        self.expired: dict[Lease, str] = {}
+        """Leases that the system ended, and why."""
         self.epochs = 0
+        self.went_back: list[int] = []
+        """Indexes of commits that are older than the one before."""
         with read_only(real_env(), str(directory)) as (log, info):
             assert info.first_index == 1, "this log begins later"
+            newest_ms = 0
             for commit in log.tail(1):
+                if commit.now_ms < newest_ms:
+                    self.went_back.append(commit.first_index)
+                newest_ms = commit.now_ms
                 for index, record in records_of(commit):
                     self._note(index, record)
 
     def ends(self, lease: Lease) -> int:
         return self.charged[lease] + self.uncharged[lease]
+
+    def lost(self) -> list[Lease]:
+        """Those that ended because nothing was heard of their worker."""
+        return [lease for lease, reason in self.expired.items() if reason == "worker_lost"]
 
     def attempts(self) -> Counter[str]:
         """Charged attempts by job."""
@@ -63,6 +75,7 @@ class Ledger:
                 for lease in record.leases:
                     ends = self.charged if lease.started else self.uncharged
                     ends[id_to_text(lease.job_id), lease.token] += 1
+                    self.expired[id_to_text(lease.job_id), lease.token] = record.reason
             case records.JobsReleased():
                 for job in record.jobs:
                     self.uncharged[id_to_text(job.job_id), job.token] += 1
