@@ -24,7 +24,8 @@ from headrace.testing.sim_env import SimEnv
 QUIET_CHECK_S = 0.5
 QUIET_S_MAX = 900.0
 """Longest time that what is left may take: leases, backoffs and restarts are much shorter."""
-SETTLE_S = 1.0
+SETTLE_S = 5.0
+"""What the dead have sent may still arrive."""
 STOP_MS = 500
 HEALER = "healer"
 
@@ -50,6 +51,7 @@ async def _stop_faults(world: World) -> frozenset[str]:
     world.heal()
     gone = world.actors
     world.retire(gone)
+    await asyncio.sleep(SETTLE_S)
     world.note("faults over")
     healer = Asker(world, HEALER)
     world.start(HEALER, healer.main)
@@ -57,7 +59,6 @@ async def _stop_faults(world: World) -> frozenset[str]:
         world.ask(healer, ResumeQueue(queue))
     worker = HandlerWorker(world, "good worker", well=True)
     world.start(worker.name, worker.main)
-    await asyncio.sleep(SETTLE_S)
     return frozenset(actor.name for actor in gone)
 
 

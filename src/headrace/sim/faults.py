@@ -55,13 +55,18 @@ def kill_asker(world: World, dice: random.Random) -> None:
 
 def power_cut(world: World, dice: random.Random) -> None:
     """Often in the middle of what the disk is at."""
-    if dice.random() < 0.7:
-        disk = world.machine.disk
-        moment = dice.choice(("before", "after"))
-        disk.faults[disk.calls + dice.randint(1, CALLS_AHEAD_MAX)] = DiskFault(crash=moment)
-        world.until(POWER_MS, lambda: world.power_cut(dice))
-    else:
+    disk = world.machine.disk
+    if dice.random() < 0.3:
         world.power_cut(dice)
+        return
+    planned = disk.calls + dice.randint(1, CALLS_AHEAD_MAX)
+    disk.faults[planned] = DiskFault(crash=dice.choice(("before", "after")))
+
+    def cut() -> None:
+        disk.faults.pop(planned, None)
+        world.power_cut(dice)
+
+    world.until(POWER_MS, cut)
 
 
 def pause_server(world: World, dice: random.Random) -> None:
@@ -137,6 +142,8 @@ def shorten_write(world: World, dice: random.Random) -> None:
 
 def fill_disk(world: World, dice: random.Random) -> None:
     disk = world.machine.disk
+    if disk.dead:
+        return
     usual_bytes = disk.capacity_bytes
     free_bytes = disk.free_bytes("/")
     disk.capacity_bytes -= free_bytes - dice.choice((0, 3_000, 60_000, 20_000_000))

@@ -48,7 +48,9 @@ class Transcript:
 
     def lines(self, about: bytes = b"") -> list[str]:
         """Everything in order; with `about`, only what names that job, and faults."""
-        entries = [(call.called_ns, self._call(call), self._of_call(call)) for call in self.calls]
+        entries: list[tuple[int, str, set[bytes] | None]] = [
+            (call.called_ns, self._call(call), self._of_call(call)) for call in self.calls
+        ]
         entries += [
             (event.at_ns, self._event(event), self._of_event(event))
             for event in self._history.events

@@ -21,7 +21,7 @@ from headrace.engine.engine import Engine
 from headrace.log.base import Log, Lost, Refused
 from headrace.model.commands import Command, Enqueue
 from headrace.model.env import Env
-from headrace.model.errors import ClockPast, DiskFailed, SyncFailed
+from headrace.model.errors import ClockPast, DiskFailed, SyncFailed, UnsafeDirectory
 from headrace.model.records import MACHINE_VERSION
 from headrace.server.compose import RunningServer, serve
 from headrace.sim.actors import Asker, HandlerWorker
@@ -30,6 +30,7 @@ from headrace.sim.final import Recovery
 from headrace.sim.history import Happened, History
 from headrace.sim.observe import LogObserver, ObservedLog
 from headrace.sim.seeds import derived
+from headrace.testing.sim_disk import SimCrash
 from headrace.testing.sim_loop import SimLoop
 from headrace.testing.sim_network import SimNetwork
 from headrace.testing.sim_process import ProcessKilled, SimMachine, SimProcess
@@ -164,7 +165,7 @@ class World:
         """When it has ended another one is started, as an init system does."""
         try:
             await process.result()
-        except ProcessKilled:
+        except (ProcessKilled, SimCrash):
             pass
         except Exception as error:
             self._judge_failed_start(error)
@@ -176,7 +177,7 @@ class World:
     def _judge_failed_start(self, error: Exception) -> None:
         """A crash alone never stops a start; a failing disk may, and says so."""
         self.note("server failed", error=f"{type(error).__name__}: {error}")
-        disk_failed = isinstance(error, SyncFailed | DiskFailed | Lost | Refused)
+        disk_failed = isinstance(error, SyncFailed | DiskFailed | UnsafeDirectory | Lost | Refused)
         clock_jumped = isinstance(error, ClockPast)
         if not ((disk_failed and self._disk_may_fail) or (clock_jumped and self._clock_may_jump)):
             self.faults.append(f"start: {type(error).__name__}: {error}")
