@@ -1,0 +1,192 @@
+"""What was asked for each job, by whom, and what they were told: calls, item by item.
+
+A call of ten jobs is ten items, each with an outcome of its own:
+
+    ok        it happened between call and return
+    existing  an enqueue: the job was there already, or another answers for its key
+    refused   it did not happen. What was repeated over a new connection may have happened
+              the first time all the same: a second release finds its own lease ended
+    unknown   nobody knows: it may have happened at any time since the call, or never
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from headrace.model import commands as c
+from headrace.model.errors import ClientError, Unavailable
+from headrace.model.job import JobSpec
+from headrace.model.queue import DURABILITY_ASYNC
+from headrace.model.replies import Claimed, Enqueued, Existing, Problem, Settled
+from headrace.sim.history import Call, History
+
+OK = "ok"
+EXISTING = "existing"
+REFUSED = "refused"
+UNKNOWN = "unknown"
+
+
+class Item:
+    """One job of one call."""
+
+    __slots__ = ("call", "code", "existing", "job_id", "outcome", "position", "token", "verb")
+
+    def __init__(
+        self, call: Call, verb: str, job_id: bytes, token: int = 0, position: int = 0
+    ) -> None:
+        self.call = call
+        self.verb = verb
+        self.job_id = job_id
+        self.token = token
+        self.position = position
+        self.outcome, self.code = outcome_of(call)
+        self.existing: Existing | None = None
+
+    @property
+    def index(self) -> int:
+        """What the answer observed; 0 when there is none, or it came from no server."""
+        return index_of(self.call)
+
+    @property
+    def is_early(self) -> bool:
+        """Answered before it was durable, as its queue wants it: a crash may undo it."""
+        reply = self.call.reply
+        return reply is not None and reply.durability == DURABILITY_ASYNC
+
+    @property
+    def new_job(self) -> c.NewJob:
+        """Of an enqueue."""
+        job: c.NewJob = self.call.command.jobs[self.position]  # type: ignore[attr-defined]
+        return job
+
+    @property
+    def spec(self) -> JobSpec | None:
+        """Of an enqueue; None when it names one that the call does not have."""
+        specs: list[JobSpec] = self.call.command.specs  # type: ignore[attr-defined]
+        number = self.new_job.spec
+        return specs[number] if 0 <= number < len(specs) else None
+
+
+def outcome_of(call: Call) -> tuple[str, str]:
+    """Of the call as a whole: outcome and code of the refusal."""
+    if call.reply is not None:
+        return OK, ""
+    error = call.error
+    if isinstance(error, ClientError | Unavailable):
+        return REFUSED, error.code
+    return UNKNOWN, ""
+
+
+def index_of(call: Call) -> int:
+    if call.reply is not None:
+        return call.reply.index
+    return call.error.index if call.error is not None else 0
+
+
+class Asked:
+    """All calls of a history, by what they are about."""
+
+    def __init__(self, history: History) -> None:
+        self.of_job: defaultdict[bytes, list[Item]] = defaultdict(list)
+        """Items in order of their calls."""
+        self.of_lease: defaultdict[tuple[bytes, int], list[Item]] = defaultdict(list)
+        """Acks, nacks, releases and extends."""
+        self.of_type: defaultdict[type[c.Command], list[Call]] = defaultdict(list)
+        self.granted: dict[tuple[bytes, int], Call] = {}
+        """Leases that the answer to a `Claim` named."""
+        self.nameless: list[Call] = []
+        """Enqueues without an answer, of jobs that the server was to name."""
+        for call in history.calls:
+            self.of_type[type(call.command)].append(call)
+            note = _NOTES.get(type(call.command))
+            if note is not None:
+                note(self, call, call.command)
+
+    def enqueues(self, job_id: bytes) -> list[Item]:
+        return [item for item in self.of_job.get(job_id, ()) if item.verb == "enqueue"]
+
+    def items(self, job_id: bytes, verb: str) -> list[Item]:
+        return [item for item in self.of_job.get(job_id, ()) if item.verb == verb]
+
+    # --- one method a command
+
+    def _enqueue(self, call: Call, command: c.Enqueue) -> None:
+        reply = call.reply if isinstance(call.reply, Enqueued) else None
+        made = reply.made_ids if reply is not None else None
+        existing = {one.position: one for one in reply.existing or ()} if reply else {}
+        problems = _by_position(reply.problems if reply is not None else None)
+        for position, new in enumerate(command.jobs):
+            job_id = made[position] if made else new.job_id
+            if not job_id:
+                if not self.nameless or self.nameless[-1] is not call:
+                    self.nameless.append(call)
+                continue
+            item = Item(call, "enqueue", job_id, 0, position)
+            if position in existing:
+                item.outcome, item.existing = EXISTING, existing[position]
+            _take_problem(item, problems)
+            self.of_job[job_id].append(item)
+
+    def _claim(self, call: Call, command: c.Claim) -> None:
+        if isinstance(call.reply, Claimed):
+            for group in call.reply.groups:
+                for job in group.jobs:
+                    self.granted[job.job_id, group.token] = call
+                    self.of_job[job.job_id].append(Item(call, "claim", job.job_id, group.token))
+
+    def _ack(self, call: Call, command: c.Ack) -> None:
+        self._settle(call, "ack", ((job_id, token) for job_id, token, _ in command.results))
+
+    def _nack(self, call: Call, command: c.Nack) -> None:
+        self._settle(call, "nack", ((one.job_id, one.token) for one in command.failures))
+
+    def _release(self, call: Call, command: c.Release) -> None:
+        self._settle(call, "release", ((one.job_id, one.token) for one in command.jobs))
+
+    def _extend(self, call: Call, command: c.Extend) -> None:
+        self._settle(call, "extend", command.leases)
+
+    def _settle(self, call: Call, verb: str, leases: Iterable[tuple[bytes, int]]) -> None:
+        problems = _by_position(call.reply.problems if isinstance(call.reply, Settled) else None)
+        for position, (job_id, token) in enumerate(leases):
+            item = Item(call, verb, job_id, token, position)
+            _take_problem(item, problems)
+            self.of_job[job_id].append(item)
+            self.of_lease[job_id, token].append(item)
+
+    def _one(self, call: Call, command: Any) -> None:
+        verb = _VERBS[type(command)]
+        self.of_job[command.job_id].append(Item(call, verb, command.job_id))
+
+
+def _by_position(problems: list[Problem] | None) -> dict[int, Problem]:
+    return {problem.position: problem for problem in problems or ()}
+
+
+def _take_problem(item: Item, problems: dict[int, Problem]) -> None:
+    problem = problems.get(item.position)
+    if problem is not None:
+        item.outcome, item.code = REFUSED, problem.code
+
+
+_VERBS: dict[type[c.Command], str] = {
+    c.Cancel: "cancel",
+    c.Reschedule: "reschedule",
+    c.ChangePriority: "priority",
+    c.Revive: "revive",
+    c.Delete: "delete",
+    c.GetJob: "get",
+    c.WaitJob: "wait",
+}
+
+_NOTES: dict[type[c.Command], Callable[[Asked, Call, Any], None]] = {
+    c.Enqueue: Asked._enqueue,
+    c.Claim: Asked._claim,
+    c.Ack: Asked._ack,
+    c.Nack: Asked._nack,
+    c.Release: Asked._release,
+    c.Extend: Asked._extend,
+    **dict.fromkeys(_VERBS, Asked._one),
+}
