@@ -113,6 +113,11 @@ EVENTS: Mapping[str, Event] = {
         "The limit of open files is too low for `server.connections_max`, which was lowered to"
         " `connections_max`. `remedy` is the command that raises it.",
     ),
+    "release_failed": Event(
+        "warning",
+        ("error",),
+        "An application could not leave its directory in good order; its next owner recovers.",
+    ),
     "server_absent": Event(
         "warning",
         ("url", "message"),
