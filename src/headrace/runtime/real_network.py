@@ -84,8 +84,12 @@ class UnixServer:
         return [self._path]
 
     async def close(self) -> None:
-        """As `TcpServer.close`; the name is gone unless a successor has taken it."""
-        with contextlib.suppress(FileNotFoundError):
+        """As `TcpServer.close`; the name is gone unless a successor has taken it.
+
+        A name that cannot be removed stays: whoever listens next removes it, and a disk
+        that fails must not keep the rest from ending.
+        """
+        with contextlib.suppress(OSError):
             if os.stat(self._path).st_ino == self._inode:
                 os.unlink(self._path)
         self._server.close()

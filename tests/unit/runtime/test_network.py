@@ -167,6 +167,25 @@ def test_file_in_the_place_of_a_unix_socket_is_kept(env: Env, run: Run, tmp_path
     assert (tmp_path / "socket").read_bytes() == b"mine"
 
 
+def test_server_whose_socket_cannot_be_removed_ends_all_the_same(
+    env: Env, run: Run, tmp_path: Path
+) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+
+    async def main() -> None:
+        server = await env.network.listen_unix(str(directory / "socket"), Echo)
+        directory.rename(tmp_path / "away")
+        directory.write_bytes(b"no directory")
+        await server.close()
+        with short_socket_path(str(tmp_path / "away/socket")) as address:
+            late = socket.socket(socket.AF_UNIX)
+            with late, pytest.raises(ConnectionRefusedError):
+                late.connect(address)
+
+    run(main)
+
+
 def test_closing_server_keeps_the_socket_of_its_successor(
     env: Env, run: Run, tmp_path: Path
 ) -> None:
