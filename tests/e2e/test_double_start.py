@@ -10,11 +10,11 @@ from tests.e2e.crash.double_starts import applications_start_at_once, servers_st
 
 
 def test_one_of_many_servers_gets_the_directory(tmp_path: Path, seed: int) -> None:
-    servers_start_at_once(tmp_path, seed, rounds=1)
+    servers_start_at_once(tmp_path, seed, rounds=1, rivals=3)
 
 
 def test_one_of_many_applications_owns_the_directory(tmp_path: Path, seed: int) -> None:
-    applications_start_at_once(tmp_path, seed, rounds=2, count=4)
+    applications_start_at_once(tmp_path, seed, rounds=2, count=3)
 
 
 @pytest.mark.long

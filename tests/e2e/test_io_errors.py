@@ -30,11 +30,10 @@ KILLED = -9
         ("fdatasync:error=EIO:when=9", IO_FAILED),
         ("pwritev2:error=EIO:when=3", IO_FAILED),
         ("openat:error=EIO:when=3", IO_FAILED),
-        ("fallocate:error=ENOSPC:when=1", None),
+        ("fallocate:error=ENOSPC:when=1", IO_FAILED),
         ("fsync:signal=SIGKILL:when=3", KILLED),
         ("rename:signal=SIGKILL:when=2", KILLED),
         ("ftruncate:signal=SIGKILL:when=1", KILLED),
-        ("unlink:error=EIO:when=1", None),
     ],
 )
 def test_call_that_fails_ends_the_server_as_it_should_and_loses_nothing(
@@ -73,6 +72,14 @@ def test_embedded_owner_whose_sync_fails_harms_neither_its_process_nor_its_jobs(
     tmp_path: Path, seed: int, when: int
 ) -> None:
     owner_whose_sync_fails(tmp_path, seed, when)
+
+
+@pytest.mark.long
+def test_files_that_cannot_be_removed_end_the_server_and_are_no_bug_of_its(tmp_path: Path) -> None:
+    """Each thread meets it: the segment that nobody needs, then the socket at the end."""
+    story = Story(tmp_path)
+    assert story.survives(point_of("unlink:error=EIO:when=1")) == IO_FAILED
+    assert story.is_met
 
 
 @pytest.mark.long

@@ -1,8 +1,8 @@
 """System calls that fail under a real process, one chosen call at a time (strace injects).
 
-A point is one call of a run: the Nth of its name that the server makes, in starting too. It
-fails with an error, or the process dies in it. Whatever fails, what was acknowledged before is
-there after the next start.
+A point is one call of a run: the Nth of its name that a thread of the server makes, in starting
+too. It fails with an error, or the process dies in it. Whatever fails, what was acknowledged
+before is there after the next start.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ PAYLOAD_BYTES = 24_576
 ERRORS = ("error=EIO", "error=ENOSPC")
 FAULTS = (*ERRORS, "signal=SIGKILL")
 DEEPEST = {
-    "fdatasync": 150,
-    "fsync": 24,
-    "pwrite64": 40,
-    "pwritev2": 120,
-    "rename": 8,
-    "openat": 30,
+    "fdatasync": 360,
+    "fsync": 18,
+    "pwrite64": 200,
+    "pwritev2": 350,
+    "rename": 13,
+    "openat": 24,
     "ftruncate": 4,
-    "fallocate": 6,
-    "unlink": 6,
+    "fallocate": 4,
+    "unlink": 1,
 }
 """About how many calls of each name one run makes: depths are drawn up to there."""
 
@@ -82,7 +82,12 @@ class Story:
 
     def __init__(self, directory: Path) -> None:
         # Compiled modules are files too, and their renames are none of our points.
-        environ = {**SMALL_FILES, "PYTHONDONTWRITEBYTECODE": "1"}
+        environ = {
+            **SMALL_FILES,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            # A job that was claimed when the server failed has no worker to wait for.
+            "HEADRACE_SERVER__DRAIN_MS": "0s",
+        }
         self.server = Server(directory / "data", directory, **environ)
         self.taken: set[bytes] = set()
         """Jobs that were acknowledged."""
