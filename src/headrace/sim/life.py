@@ -8,13 +8,12 @@ import random
 
 import msgspec
 
-from headrace.sim import checkers
-ALL = getattr(checkers,'ALL',{})
+from headrace.sim.checkers import ALL
 from headrace.sim.checkers.base import Life, Violation
 from headrace.sim.ending import ended
 from headrace.sim.faults import FAULTS
 from headrace.sim.final import Final
-from headrace.sim.history import History
+from headrace.sim.history import History, Recorded
 from headrace.sim.outcome import Outcome
 from headrace.sim.plan import Plan, Step, plan_of
 from headrace.sim.shrink import as_ranges, shrunk
@@ -25,6 +24,7 @@ from headrace.testing.sim_loop import SimLoop
 
 TOLD_LINES_MAX = 120
 COMPARE_PROBABILITY = 0.05
+_ENCODER = msgspec.msgpack.Encoder()
 BREAKING = {name: fault for members in FAULTS.values() for name, fault in members.items()}
 
 
@@ -157,7 +157,14 @@ def _unhandled(world: World) -> list[str]:
 
 
 def _fingerprint(history: History) -> str:
+    """Of every call, every record and their times."""
     digest = hashlib.blake2b(digest_size=8)
-    for line in Transcript(history).lines():
-        digest.update(line.encode())
+    for call in history.calls:
+        code = call.error.code if call.error is not None else ""
+        told = (call.actor, call.called_ns, call.returned_ns, call.command, call.reply, code)
+        digest.update(_ENCODER.encode(told))
+    for event in history.events:
+        digest.update(_ENCODER.encode((event.at_ns, type(event).__name__)))
+        if isinstance(event, Recorded):
+            digest.update(_ENCODER.encode(event.record))
     return digest.hexdigest()

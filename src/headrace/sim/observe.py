@@ -33,6 +33,11 @@ class LogObserver:
         self.last_index = 0
         self.faults: list[str] = []
         """What a log must never do."""
+        self.found = (0, 0, 0)
+        """By the newest recovery: index of its snapshot, records behind it, last index."""
+        self.snapshot_index = 0
+        self.found_index = 0
+        """Where the newest recovery began, and the end of what it found."""
         self._clock = clock
         self._bodies: dict[int, bytes] = {}
 
@@ -57,11 +62,14 @@ class LogObserver:
 
     def recovered(self, snapshot_index: int, commits: Iterator[Commit]) -> Iterator[Commit]:
         """The commits, each compared with what was durable before."""
-        last = snapshot_index
+        last, count = snapshot_index, 0
         for commit in commits:
             self.durable(commit)
             last = commit.first_index + commit.record_count - 1
+            count += commit.record_count
             yield commit
+        self.found = (snapshot_index, count, last)
+        self.snapshot_index, self.found_index = snapshot_index, last
         if last < self.last_index:
             self.faults.append(f"records {last + 1} to {self.last_index} were durable and are gone")
 

@@ -203,7 +203,7 @@ class World:
                 f"recovery: the state at index {engine.last_index} differs from a replay of the"
                 f" log up to {replica.last_index}"
             )
-        self.recoveries.append(Recovery(self.clock.mono_ns(), 0, 0, observer.last_index))
+        self.recoveries.append(Recovery(self.clock.mono_ns(), *observer.found))
 
     def compare_live(self) -> None:
         """The live state is the replayed state, whenever nothing is between them."""
