@@ -125,6 +125,7 @@ class Step:
         "event",
         "extra",
         "fate",
+        "holder",
         "index",
         "job",
         "named",
@@ -177,6 +178,8 @@ class Step:
         """In force when an attempt ended."""
         self.paused = False
         """Of a claim: its queue was."""
+        self.holder: records.SessionOpened | None = None
+        """Of a claim: the session as it was opened last."""
 
     def close(self, to: int) -> None:
         """The job has been changed: this is where it stands now."""
@@ -337,6 +340,7 @@ class Ledger:
             job = step.job
             job.token = event.index
             job.session_id = step.session_id = record.session_id
+            step.holder = self.sessions.get(record.session_id)
             job.started = job.cancel_requested = False
             settings = self.settings.get(job.spec.queue)
             step.paused = settings is not None and settings.paused

@@ -98,7 +98,7 @@ class ClaimsFit(Checker):
             if step.paused:
                 message = f"claimed while queue {spec.queue} was paused"
                 yield self.violation(message, step.event, job_id=job_id)
-            session = life.ledger.sessions.get(step.session_id)
+            session = step.holder
             if step.session_id and session is None:
                 message = f"claimed for session {step.session_id.hex()}, which never opened"
                 yield self.violation(message, step.event, job_id=job_id)
@@ -123,12 +123,10 @@ class ClaimsFit(Checker):
 
 def kinds_of_claim(life: Life, event: Recorded, steps: list[Step]) -> tuple[str, ...]:
     """The kinds that the holder would have taken: known of sessions and of answered claims."""
-    record = event.record
-    assert isinstance(record, JobsClaimed)
-    session = life.ledger.sessions.get(record.session_id)
+    session = steps[0].holder
     if session is not None:
         return session.kinds
-    call = life.asked.granted.get((steps[0].job.job_id, event.index)) if steps else None
+    call = life.asked.granted.get((steps[0].job.job_id, event.index))
     if call is not None and isinstance(call.command, Claim):
         return call.command.kinds
     return tuple({step.spec.kind for step in steps})
