@@ -181,9 +181,13 @@ class LoopThread(Protocol):
         """The loop ends soon. Waits for the thread up to `timeout_s`; harmless when repeated."""
 
 
-class Threads(Protocol):
+class IoThreads(Protocol):
+    """What a node takes of `Threads`."""
+
     def io_thread(self, name: str, loop: asyncio.AbstractEventLoop) -> IoThread: ...
 
+
+class Threads(IoThreads, Protocol):
     def loop_thread(self, name: str) -> LoopThread:
         """A daemon thread; its loop takes calls at once."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from headrace.model.env import Clock, Entropy, Threads
+from headrace.model.env import Clock, Entropy, IoThreads
 
 
 class NodeEnv(Protocol):
@@ -15,4 +15,4 @@ class NodeEnv(Protocol):
     def entropy(self) -> Entropy: ...
 
     @property
-    def threads(self) -> Threads: ...
+    def threads(self) -> IoThreads: ...
