@@ -22,7 +22,7 @@ from headrace.engine.job import (
 )
 from headrace.engine.lifecycle import Rule
 from headrace.engine.queues import TOTAL_FAILED
-from headrace.engine.state import EngineState
+from headrace.engine.state import EVENT_LEASED, EngineState
 from headrace.model import limits, records
 from headrace.model.errors import FormatNewer, InvariantViolated
 from headrace.model.job import JobError
@@ -156,7 +156,7 @@ def _size_bytes(errors: list[JobError]) -> int:
 
 def _note_attempt(state: EngineState, job: Job, cold: Cold, word: str) -> None:
     """When this attempt was leased and how it ended, for the history."""
-    begun = (1, job.leased_at_ms, job.attempt)
+    begun = (EVENT_LEASED, job.leased_at_ms, job.attempt)
     cold.history = [*cold.history, begun][-limits.HISTORY_ENTRIES_MAX :]
     state.note(job, word, cold)
 

@@ -17,7 +17,7 @@ from headrace.engine.job import (
     decode_cold,
 )
 from headrace.engine.splitmix import SplitMix
-from headrace.engine.state import EVENT_FAILED
+from headrace.engine.state import EVENT_FAILED, EVENT_LEASED
 from headrace.engine.turn import Turn, stale_lease, unknown_job
 from headrace.engine.validate import check_delay, check_range, shortened_error
 from headrace.model import limits
@@ -53,6 +53,7 @@ from headrace.model.records import (
     ProgressReported,
 )
 from headrace.model.replies import Done, Problem, Settled
+from headrace.model.rows import Finished
 
 EXPIRED_WORKER_LOST = "worker_lost"
 EXPIRED_TIMEOUT = "timeout"
@@ -136,20 +137,24 @@ def _nack_refusal(turn: Turn, failure: Failure) -> ClientError | None:
     job_id, token = failure.job_id, failure.token
     job = turn.live(job_id)
     if job is not None:
-        taken = job.token == token and _ended_by_nack(job.cold)
+        taken = job.token == token and _ended_by_nack(job)
         return None if taken else stale_lease(job_id, token)
     known = turn.remembered(job_id)
     if known is None:
         return _gone(turn, job_id, token)
     packed = turn.state.ended.get(job_id)
-    taken = known.state != SUCCEEDED if packed is None else _ended_by_nack(unpack(packed).cold)
+    taken = known.state != SUCCEEDED if packed is None else _ended_by_nack(unpack(packed))
     return None if taken and known.token == token else stale_lease(job_id, token)
 
 
-def _ended_by_nack(cold: bytes | None) -> bool:
-    """The newest attempt ended by its holder's nack, not by expiry or release."""
-    history = decode_cold(cold).history
-    return bool(history) and history[-1][0] == EVENT_FAILED
+def _ended_by_nack(job: Job | Finished) -> bool:
+    """The newest lease ended by its holder's nack, not by ack, expiry or release.
+
+    Not every lease leaves a line in the history: the last line must be of this one.
+    """
+    lines = decode_cold(job.cold).history[-2:]
+    begun = (EVENT_LEASED, job.leased_at_ms, job.attempt)
+    return len(lines) == 2 and lines[0] == begun and lines[1][::2] == (EVENT_FAILED, job.attempt)
 
 
 def _failed(turn: Turn, job: Job, failure: Failure, seed: int) -> JobFailed:

@@ -72,6 +72,7 @@ EVENT_WORDS = (
 """Events of a job's history, by number; numbers are part of the snapshot format."""
 
 
+EVENT_LEASED = EVENT_WORDS.index("leased")
 EVENT_FAILED = EVENT_WORDS.index("failed")
 
 _TOTAL_OF_STATE = {

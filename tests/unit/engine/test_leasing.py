@@ -329,6 +329,45 @@ def test_repeated_nack_gets_the_first_answer_and_charges_nothing() -> None:
     assert story.nack(lease) == ["stale_lease"]
 
 
+def failed_once_and_leased_again(story: Story) -> tuple[bytes, int]:
+    story.enqueue_one(retry=AT_ONCE)
+    story.nack(story.claim_one())
+    story.wait(10)
+    return story.claim_one()
+
+
+def test_nack_of_a_lease_that_won_is_stale_also_when_an_earlier_attempt_failed() -> None:
+    story = Story()
+    lease = failed_once_and_leased_again(story)
+    story.ack(lease)
+
+    assert story.nack(lease) == ["stale_lease"]
+
+
+def test_nack_of_a_released_lease_is_stale_also_when_an_earlier_attempt_failed() -> None:
+    story = Story()
+    lease = failed_once_and_leased_again(story)
+    story.release(lease)
+
+    assert story.nack(lease) == ["stale_lease"]
+
+
+def test_nack_of_a_lease_that_expired_unstarted_is_stale_after_a_failure() -> None:
+    story = Story()
+    lease = failed_once_and_leased_again(story)
+    story.expire(lease, started=False)
+
+    assert story.nack(lease) == ["stale_lease"]
+
+
+def test_nack_of_the_last_attempt_is_repeated_with_its_first_answer() -> None:
+    story = Story()
+    lease = failed_once_and_leased_again(story)
+    story.nack(lease, retryable=False)
+
+    assert story.nack(lease) == []
+
+
 def test_first_and_last_nine_errors_are_kept_and_the_others_counted() -> None:
     story = Story()
     policy = RetryPolicy(attempt_max=30, backoff=BACKOFF_FIXED, base_ms=0)
