@@ -424,6 +424,36 @@ def test_machine_that_lost_power_says_nothing_until_it_is_spoken_to(run: Run) ->
     run(scene)
 
 
+def test_what_is_under_way_when_the_power_fails_is_answered_by_a_reset(run: Run) -> None:
+    async def scene(at: Scene) -> None:
+        client, _ = await at.pair()
+        client.transport.write(b"under way")
+        at.home.power_cut(at.network.draw)
+        await asyncio.sleep(1)
+        assert isinstance(client.lost_by, ConnectionResetError)
+
+    run(scene)
+
+
+def test_reset_into_silence_is_lost_and_comes_again_for_the_next_data(run: Run) -> None:
+    async def scene(at: Scene) -> None:
+        client, server = await at.pair()
+        server.transport.pause_reading()
+        client.transport.write(b"never read")
+        await asyncio.sleep(1)
+        at.connection.silence()
+        server.transport.abort()
+        await asyncio.sleep(1)
+        at.network.heal()
+        await asyncio.sleep(60)
+        assert client.events == ["made"]
+        client.transport.write(b"anybody there?")
+        await asyncio.sleep(1)
+        assert isinstance(client.lost_by, ConnectionResetError)
+
+    run(scene)
+
+
 def test_paused_process_is_connected_to_and_answers_when_it_goes_on(run: Run) -> None:
     async def scene(at: Scene) -> None:
         await at.listen()

@@ -61,15 +61,20 @@ def test_what_main_returns_or_raises_is_the_result_of_the_process(
     assert not second.alive
 
 
+@pytest.mark.parametrize(
+    "wait",
+    [lambda: asyncio.sleep(3), lambda: asyncio.Event().wait()],
+    ids=["a timer", "what nobody else knows"],
+)
 def test_a_dead_process_runs_nothing_not_even_its_finally(
-    loop: SimLoop, machine: SimMachine
+    loop: SimLoop, machine: SimMachine, wait: Callable[[], Awaitable[Any]]
 ) -> None:
     done: list[str] = []
 
     async def main(env: ProcessEnv) -> None:
         asyncio.get_running_loop().call_later(2, done.append, "timer")
         try:
-            await asyncio.sleep(3)
+            await wait()
         finally:
             done.append("finally")
 
@@ -369,8 +374,10 @@ def test_power_that_fails_inside_a_call_ends_the_process_there(
         seen.append("went on")
 
     async def scene() -> None:
+        bystander = machine.start("bystander", for_ever)
         process = machine.start("p", main)
         await process.wait()
+        assert not bystander.alive
         machine.power_cut(random.Random(0))
         machine.start("next", for_ever).env.disk.mkdir("/data")
 
