@@ -52,9 +52,10 @@ def copy_consistent(env: LogEnv, source: str, target: str) -> CopyReport:
     """
     source_layout = Layout(source.rstrip("/") or "/")
     target_layout = Layout(target.rstrip("/") or "/")
-    require_log(env.disk, source_layout)
-    _require_empty(env, target_layout)
+    with reading(source):
+        require_log(env.disk, source_layout)
     with naming("copy to", target), refusing_full_disk(target_layout):
+        _require_empty(env, target_layout)
         make_directories(env, target_layout)
         check_directory(env, target_layout)
         for _ in range(COPY_TRIES_MAX):

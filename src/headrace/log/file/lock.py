@@ -14,6 +14,8 @@ from headrace.log.file.layout import Layout
 from headrace.model.env import Disk
 from headrace.model.errors import Locked
 
+_PID_DIGITS_MAX = 10
+
 
 class Holder(msgspec.Struct, frozen=True):
     """Who wrote LOCK last; it need not hold it any more."""
@@ -34,13 +36,23 @@ class DirectoryLock:
     def __init__(self, env: LogEnv, layout: Layout) -> None:
         self._disk = env.disk
         self._fd = _open(env.disk, layout.lock)
-        if not env.disk.try_lock(self._fd):
-            close_quietly(env.disk, self._fd)
+        try:
+            taken = self._take(env)
+        except BaseException:
+            self.release()
+            raise
+        if not taken:
+            self.release()
             raise _locked(layout, read_holder(env.disk, layout))
+
+    def _take(self, env: LogEnv) -> bool:
+        if not self._disk.try_lock(self._fd):
+            return False
         host = env.host
         text = f"pid={host.pid()}\nhost={host.hostname()}\nboot_id={host.boot_id()}\n".encode()
-        env.disk.truncate(self._fd, 0)
-        write_fully(env.disk, self._fd, text, 0)
+        self._disk.truncate(self._fd, 0)
+        write_fully(self._disk, self._fd, text, 0)
+        return True
 
     def release(self) -> None:
         close_quietly(self._disk, self._fd)
@@ -54,7 +66,7 @@ def read_holder(disk: Disk, layout: Layout) -> Holder:
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     pid = found.get("pid", "")
     return Holder(
-        pid=int(pid) if pid.isascii() and pid.isdigit() else 0,
+        pid=int(pid) if len(pid) <= _PID_DIGITS_MAX and pid.isascii() and pid.isdigit() else 0,
         host=found.get("host", ""),
         boot_id=found.get("boot_id", ""),
     )

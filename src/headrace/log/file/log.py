@@ -100,6 +100,8 @@ class FileLog:
         """What `open` saw; until `lead` it is what the log consists of."""
         self._writer: WalWriter | None = None
         self._epoch: Epoch | None = None
+        self._snapshot_writers: list[FileSnapshotWriter] = []
+        """Those on their way, and perhaps some that have ended."""
         self._last_commit_id = NO_COMMIT_ID
         self._wal_bytes = 0
         self._poison: Lost | None = None
@@ -179,6 +181,8 @@ class FileLog:
         """Descriptors and lock are free and nothing was written: as a killed process leaves it."""
         writer, lock = self._writer, self._lock
         self._writer = self._lock = self._found = self._epoch = None
+        while self._snapshot_writers:
+            self._snapshot_writers.pop().release()
         if writer is not None:
             writer.close()
         if lock is not None:
@@ -294,7 +298,10 @@ class FileLog:
             return visible
 
         with self._writing():
-            return FileSnapshotWriter(self._disk, self._layout, header, make_visible)
+            begun = FileSnapshotWriter(self._disk, self._layout, header, make_visible)
+        self._snapshot_writers = [one for one in self._snapshot_writers if one.is_open]
+        self._snapshot_writers.append(begun)
+        return begun
 
     def truncate(self, epoch: Epoch, before: int) -> int:
         writer = self._leading(epoch)

@@ -18,12 +18,12 @@ def probe_disk(env: LogEnv, layout: Layout) -> Probe:
     """Preallocated writes of 4 KiB with `fdatasync`, in a file that is gone afterwards."""
     try:
         times_ms = sorted(_measure(env, layout))
+        kind = env.disk.filesystem(layout.root)
     except OSError as error:
         return Probe(False, f"cannot write and sync in {layout.wal}: {error.strerror}.", 0.0, 0.0)
     finally:
         with suppress(OSError):
             remove_if_there(env.disk, layout.probe)
-    kind = env.disk.filesystem(layout.root)
     message = ""
     if kind in NETWORK_FILESYSTEMS:
         message = f"{layout.root} is on a network file system ({kind}); use a local disk."

@@ -21,7 +21,7 @@ from headrace.log.file.current import (
     write_current,
 )
 from headrace.log.file.directory import check_directory, make_directories
-from headrace.log.file.disk_io import publish, read_whole
+from headrace.log.file.disk_io import naming, publish, read_whole
 from headrace.log.file.layout import (
     Layout,
     advise_verify,
@@ -326,12 +326,13 @@ def _newest_epoch(
 @contextmanager
 def _locked(env: LogEnv, directory: str) -> Iterator[Layout]:
     layout = Layout(directory.rstrip("/") or "/")
-    if env.disk.stat(layout.wal) is None:
-        raise UnsafeDirectory(f"{layout.root} holds no headrace data.", hint="Check the path.")
-    check_directory(env, layout)
-    lock = DirectoryLock(env, layout)
-    try:
-        make_directories(env, layout)
-        yield layout
-    finally:
-        lock.release()
+    with naming("repair", layout.root):
+        if env.disk.stat(layout.wal) is None:
+            raise UnsafeDirectory(f"{layout.root} holds no headrace data.", hint="Check the path.")
+        check_directory(env, layout)
+        lock = DirectoryLock(env, layout)
+        try:
+            make_directories(env, layout)
+            yield layout
+        finally:
+            lock.release()

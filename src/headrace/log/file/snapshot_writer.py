@@ -8,6 +8,7 @@ same file system for as long as it takes (measured: 70 ms, against 4 ms).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -117,13 +118,12 @@ class FileSnapshotWriter:
     def publish(self) -> SnapshotInfo:
         self._put(self._trailer())
         self._sync()
-        close_quietly(self._disk, self._open_fd())
-        self._fd = None
+        self.release()
         ref = SnapshotRef(self._header.index, self._header.epoch_number, self._offset)
         try:
             return self._make_visible(ref).info()
         except Fenced:
-            remove_if_there(self._disk, self._path + TEMPORARY)
+            self._remove()
             raise
 
     def _trailer(self) -> bytes:
@@ -141,6 +141,20 @@ class FileSnapshotWriter:
 
     def abort(self) -> None:
         if self._fd is not None:
+            self.release()
+            self._remove()
+
+    @property
+    def is_open(self) -> bool:
+        return self._fd is not None
+
+    def release(self) -> None:
+        """The descriptor is closed; the file counts for nothing, and goes at the next start."""
+        if self._fd is not None:
             close_quietly(self._disk, self._fd)
             self._fd = None
+
+    def _remove(self) -> None:
+        """What a failing disk keeps of it counts for nothing, and goes at the next start."""
+        with suppress(OSError):
             remove_if_there(self._disk, self._path + TEMPORARY)

@@ -7,6 +7,7 @@ import msgspec
 from headrace.log.base import LogEnv
 from headrace.log.file.current import Current, SegmentRef, SnapshotRef, read_current
 from headrace.log.file.directory import check_directory, list_if_there
+from headrace.log.file.disk_io import reading
 from headrace.log.file.layout import Layout
 from headrace.log.file.lock import Holder, in_use, read_holder
 from headrace.log.file.recovery import Found, look_again
@@ -73,8 +74,13 @@ class Survey(msgspec.Struct, frozen=True):
 
 
 def survey(env: LogEnv, directory: str) -> Survey:
-    """Raises nothing that is wrong with the data: that is `problem`."""
+    """Raises nothing that is wrong with the data: that is `problem`. Raises: `DiskFailed`."""
     layout = Layout(directory.rstrip("/") or "/")
+    with reading(layout.root):
+        return _survey(env, layout)
+
+
+def _survey(env: LogEnv, layout: Layout) -> Survey:
     if env.disk.stat(layout.root) is None:
         return Survey(layout.root, "", 0, Holder(), False, problem=f"{layout.root} is missing.")
     holder = read_holder(env.disk, layout)

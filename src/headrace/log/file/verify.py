@@ -13,6 +13,7 @@ import msgspec
 from headrace.log.base import LogEnv
 from headrace.log.file.current import Current, read_current
 from headrace.log.file.directory import check_directory, require_log
+from headrace.log.file.disk_io import reading
 from headrace.log.file.layout import Layout
 from headrace.log.file.lock import in_use, read_holder
 from headrace.log.file.recovery import Found, facts_at, look_again, open_cursor
@@ -42,8 +43,16 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def verify(env: LogEnv, directory: str) -> Iterator[Finding]:
-    """What is wrong, as it is found; the last one is a note of what was read."""
+    """What is wrong, as it is found; the last one is a note of what was read.
+
+    Raises: `DiskFailed` when the disk cannot say what is there.
+    """
     layout = Layout(directory.rstrip("/") or "/")
+    with reading(layout.root):
+        yield from _verify(env, layout)
+
+
+def _verify(env: LogEnv, layout: Layout) -> Iterator[Finding]:
     try:
         check_directory(env, layout)
     except StopError as error:

@@ -102,7 +102,11 @@ class WalWriter:
             return
         path = ref.path(self._layout)
         fd = self._disk.open(path, write=True)
-        size_bytes = self._reserve(fd, len(tail.content))
+        try:
+            size_bytes = self._reserve(fd, len(tail.content))
+        except OSError:
+            close_quietly(self._disk, fd)
+            raise
         self._active = SegmentWriter(self._disk, fd, path, tail.header, size_bytes=size_bytes)
         self._active.resume(end)
 
@@ -153,13 +157,16 @@ class WalWriter:
             prepare_current(self._disk, self._layout, listed)
         if old is not None and not old.sealed:
             old.seal(epoch, now_ms)
-        active = self._name_spare(ref)
-        switch_current(self._disk, self._layout)
-        self.current, self._active = listed, active
-        if old is not None:
-            old.trim()
-            old.close()
-        return active
+        self._active = self._name_spare(ref)
+        try:
+            switch_current(self._disk, self._layout)
+            self.current = listed
+            if old is not None:
+                old.trim()
+        finally:
+            if old is not None:
+                old.close()
+        return self._active
 
     def _name_spare(self, ref: SegmentRef) -> SegmentWriter:
         """The spare is the segment `ref`, durably, but not yet listed."""
