@@ -42,6 +42,9 @@ NOUNS: dict[str, tuple[Noun, ...]] = {
         Noun("repair", "headrace.cli.repair", "Mend a damaged directory; says what it would lose."),
         Noun("dump", "headrace.cli.dump", "Print the records of the log as JSON lines."),
     ),
+    "Prove": (
+        Noun("sim", "headrace.cli.sim", "Simulate a server with faults, and check every promise."),
+    ),
     "Settings": (Noun("config", "headrace.cli.config_show", "Show every setting and its source."),),
 }
 

@@ -69,7 +69,7 @@ class Asker:
 
     async def main(self, env: Env) -> None:
         """Its process: connected for as long as it lives."""
-        self._link, self._waiting = None, []
+        self._link = None
         target = ObservedTarget(
             target_of(env, self._world.url, None), self.name, self._world.history, env.clock
         )
@@ -81,7 +81,8 @@ class Asker:
                 await asyncio.sleep(CONNECT_RETRY_S)
             else:
                 self._link = link
-        for command in self._waiting:
+        waiting, self._waiting = self._waiting, []
+        for command in waiting:
             self.act(command)
         await asyncio.get_running_loop().create_future()
 

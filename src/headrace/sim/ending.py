@@ -85,7 +85,7 @@ def _seen(world: World, engine: Engine, gone: frozenset[str]) -> Final:
         gone_actors=gone,
         records=[event for event in world.history.events if isinstance(event, Recorded)],
         log_faults=list(world.observer.faults),
-        jobs=_views(engine, world.ids),
+        jobs=_views(engine, world),
         leases=list(engine.all_leases()),
         gauges=engine.gauges(),
         options=world.conditions.settings.engine_options(),
@@ -96,9 +96,12 @@ def _seen(world: World, engine: Engine, gone: frozenset[str]) -> Final:
     )
 
 
-def _views(engine: Engine, ids: list[bytes]) -> dict[bytes, JobView]:
+def _views(engine: Engine, world: World) -> dict[bytes, JobView]:
+    """Of every job that was asked for, or that a call without ids has made."""
+    made = [job_id for job_id, _ in engine.state.jobs.items()]
+    made += [job_id for job_id, _ in engine.state.ended.items()]
     views = {}
-    for job_id in ids:
+    for job_id in dict.fromkeys([*world.ids, *made]):
         with contextlib.suppress(ClientError):
             views[job_id] = engine.job_view(job_id)
     return views
