@@ -206,6 +206,8 @@ def test_peer_that_does_not_read_makes_its_sender_wait(run: Run) -> None:
         await asyncio.sleep(1)
         assert len(server.received) == 2 * WINDOW_BYTES
         assert client.events == ["made", "pause", "resume"]
+        client.transport.write(bytes(2 * WINDOW_BYTES))
+        assert client.events == ["made", "pause", "resume", "pause"]
 
     run(scene)
 

@@ -61,20 +61,15 @@ def test_what_main_returns_or_raises_is_the_result_of_the_process(
     assert not second.alive
 
 
-@pytest.mark.parametrize(
-    "wait",
-    [lambda: asyncio.sleep(3), lambda: asyncio.Event().wait()],
-    ids=["a timer", "what nobody else knows"],
-)
 def test_a_dead_process_runs_nothing_not_even_its_finally(
-    loop: SimLoop, machine: SimMachine, wait: Callable[[], Awaitable[Any]]
+    loop: SimLoop, machine: SimMachine
 ) -> None:
     done: list[str] = []
 
     async def main(env: ProcessEnv) -> None:
         asyncio.get_running_loop().call_later(2, done.append, "timer")
         try:
-            await wait()
+            await asyncio.sleep(3)
         finally:
             done.append("finally")
 
@@ -84,10 +79,35 @@ def test_a_dead_process_runs_nothing_not_even_its_finally(
         process.kill()
         with pytest.raises(ProcessKilled):
             await process.result()
-        del process
-        machine.processes.clear()
-        gc.collect()
         await asyncio.sleep(10)
+
+    loop.run_until_complete(scene())
+
+    assert done == []
+
+
+def test_the_collector_runs_no_code_of_a_dead_process(loop: SimLoop, machine: SimMachine) -> None:
+    done: list[str] = []
+    known: list[asyncio.Event] = []
+
+    async def child() -> None:
+        event = asyncio.Event()
+        known.append(event)
+        try:
+            await event.wait()
+        finally:
+            done.append("finally")
+
+    async def main(env: ProcessEnv) -> None:
+        asyncio.create_task(child())  # noqa: RUF006 - the event alone leads to it
+        await asyncio.Event().wait()
+
+    async def scene() -> None:
+        process = machine.start("victim", main)
+        await asyncio.sleep(1)
+        process.kill()
+        known.clear()
+        gc.collect()
 
     loop.run_until_complete(scene())
 
