@@ -77,6 +77,15 @@ CASES = [
     Case("server uses a pool", SERVER, "loop.run_in_executor(None, f)\n", "run_in_executor"),
     Case("server connects", SERVER, "loop.create_connection(f)\n", "create_connection"),
     Case("server hops", SERVER, "loop.call_soon_threadsafe(f)\n", "call_soon_threadsafe"),
+    Case(
+        "server has the real disk",
+        SERVER,
+        "from headrace.runtime.real_disk import RealDisk\n",
+        "headrace.runtime.real_disk: outside",
+    ),
+    Case(
+        "server has the real env", SERVER, "from headrace.runtime import env\n", "runtime: outside"
+    ),
     Case("server makes an id", SERVER, "uuid.uuid4()\n", "time and randomness"),
     Case("exception unused", PROGRESS, "loop.call_soon_threadsafe(f)\n", "nothing here uses it"),
     Case("long file", "tests/a.py", "a = 1\n" * 601, "tests/a.py: 601 lines, at most 600"),
