@@ -16,9 +16,12 @@ from headrace.sim.checkers.base import Breaches, Checker, Life, is_refused
 from headrace.sim.checkers.enqueued import crashed_after
 from headrace.sim.checkers.ledger import (
     CANCELLED,
+    DELETED,
     LEASED,
+    PRUNED,
     READY,
     SCHEDULED,
+    SUCCEEDED,
     JobStory,
     Step,
 )
@@ -175,6 +178,13 @@ def _ended(*verbs: str) -> Callable[[Item, JobStory], bool]:
     return holds
 
 
+def _nacked(item: Item, story: JobStory) -> bool:
+    """Of a job that is not kept any more only state and lease are known: repeats get a yes."""
+    step = story.at(item.index)
+    gone = step is not None and step.to in (DELETED, PRUNED) and story.ended_as != SUCCEEDED
+    return _ended("nack")(item, story) or (gone and step.token == item.token)  # type: ignore[union-attr]
+
+
 def _extended(item: Item, story: JobStory) -> bool:
     step = story.at(item.index)
     return step is not None and step.to == LEASED and step.token == item.token
@@ -187,7 +197,7 @@ _HOLDS: dict[str, Callable[[Item, JobStory], bool]] = {
     "revive": _exactly("revive"),
     "delete": _exactly("delete"),
     "ack": _ended("ack"),
-    "nack": _ended("nack"),
+    "nack": _nacked,
     "release": _ended("release", "cancel"),
     "extend": _extended,
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from headrace.model.commands import WaitJob
 from headrace.model.replies import Changed, JobReply
-from headrace.sim.checkers.asked import REFUSED, Item
+from headrace.sim.checkers.asked import Item
 from headrace.sim.checkers.base import Breaches, Checker, Life
+from headrace.sim.checkers.ends import lives_twice
 from headrace.sim.checkers.ledger import CANCELLED, FINAL, Step
 from headrace.sim.history import NEVER, HandlerBegan
 
@@ -24,7 +25,7 @@ class CancelHolds(Checker):
     def breaches(self, life: Life) -> Breaches:
         cancelled: dict[bytes, Item] = {}
         for job_id, items in life.asked.of_job.items():
-            if any(item.verb == "revive" and item.outcome != REFUSED for item in items):
+            if lives_twice(life, job_id):
                 continue
             for item in items:
                 reply = item.call.reply

@@ -88,7 +88,7 @@ class OneWinner(Checker):
         for lease, items in life.asked.of_lease.items():
             job_id = lease[0]
             for item in items:
-                if item.verb != "ack" or item.outcome != OK or _lives_twice(life, job_id):
+                if item.verb != "ack" or item.outcome != OK or lives_twice(life, job_id):
                     continue
                 first = won.setdefault(job_id, item)
                 if first.token != item.token:
@@ -102,12 +102,11 @@ class OneWinner(Checker):
                     yield self.violation(message, item.call, event, job_id=event.job_id)
 
 
-def _lives_twice(life: Life, job_id: bytes) -> bool:
+def lives_twice(life: Life, job_id: bytes) -> bool:
     """Revived, or enqueued anew when its id was long forgotten: each life has its own end."""
     if life.asked.items(job_id, "revive"):
         return True
-    story = life.ledger.stories.get(job_id)
-    return story is not None and sum(step.verb == "enqueue" for step in story.steps) > 1
+    return sum(item.outcome == OK for item in life.asked.enqueues(job_id)) > 1
 
 
 class FirstAnswerAgain(Checker):
@@ -173,7 +172,7 @@ class ReportsAreConsistent(Checker):
                 and item.outcome == OK
                 and item.call.reply.job is not None  # type: ignore[union-attr]
             ]
-            if len(reads) < 2 or _lives_twice(life, job_id):
+            if len(reads) < 2 or lives_twice(life, job_id):
                 continue
             reads.sort(key=lambda item: item.index)
             for earlier, later in pairwise(reads):

@@ -64,7 +64,9 @@ class NothingLost(Checker):
         if life.final.jobs is None or not life.ledger.whole:
             return
         for job_id, story in life.ledger.stories.items():
-            if story.state in KEPT and job_id not in life.final.jobs:
+            if story.state not in KEPT or job_id in life.final.jobs:
+                continue
+            if life.asked.enqueues(job_id):  # nobody can ask for an id that nobody knows
                 yield self.violation(
                     f"{word_of(story.state)} by the log, and unknown at the end",
                     story.steps[-1].event,

@@ -221,7 +221,8 @@ class Ledger:
         self._scheduled: dict[bytes, JobStory] = {}
         self._rings: dict[tuple[str, bool], dict[bytes, JobStory]] = {}
         self._number = 0
-        self._times: list[tuple[int, int]] = []
+        self.times: list[tuple[int, int]] = []
+        """(index, log time from there on)."""
         for event in self.records:
             note = _NOTES.get(type(event.record))
             if note is not None:
@@ -239,8 +240,8 @@ class Ledger:
 
     def now_at(self, index: int) -> int:
         """Log time once this record had happened."""
-        place = bisect_right(self._times, (index, 1 << 62))
-        return self._times[place - 1][1] if place else 0
+        place = bisect_right(self.times, (index, 1 << 62))
+        return self.times[place - 1][1] if place else 0
 
     def seen_ns(self, index: int) -> int | None:
         """When the record with this index was durable; None when it is not in the log."""
@@ -301,7 +302,7 @@ class Ledger:
 
     def _pass_time(self, index: int, now_ms: int) -> None:
         self.now_ms = max(self.now_ms, now_ms)
-        self._times.append((index, self.now_ms))
+        self.times.append((index, self.now_ms))
 
     def _time_passed(self, event: Recorded, record: records.TimePassed) -> None:
         self._pass_time(event.index, record.now_ms)

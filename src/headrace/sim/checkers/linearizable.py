@@ -253,6 +253,11 @@ class _Job:
         step = self.around.step(effect, may_not=False)
         self.operations.append(Operation(label, item.call.called_ns, FOR_EVER, step, item.call))
 
+    def begin(self) -> None:
+        """It was made by a call of which nobody knows the id that it got."""
+        step = self.around.step(_created, may_not=False)
+        self.operations.append(Operation("enqueue", BEGINNING, FOR_EVER, step))
+
     def grant(self, token: int, seen_ns: int, source: object) -> None:
         step = self.around.step(_granted(token), may_not=False)
         label = f"lease {token} granted"
@@ -276,11 +281,14 @@ class Linearizable(Checker):
         grants = _grants(life)
         around = _Arounds(life)
         purges = _purges(life)
+        nameless = life.asked.nameless or not life.final.all_ids_asked
         for job_id, items in life.asked.of_job.items():
             tokens = grants.get(job_id, {})
             if len(items) + len(tokens) < 2:
                 continue
             job = _job(items, tokens, around.of(items))
+            if nameless and not any(item.verb == "enqueue" for item in items):
+                job.begin()
             for call in purges.get(_queue_of(items), ()):
                 job.add(_item(call), _deleted, "purge", may_not=not _is_open(call))
             yield from self._search(job_id, job)
@@ -316,9 +324,11 @@ class _Arounds:
     """One of each kind for a life, so that closures are worked out once."""
 
     def __init__(self, life: Life) -> None:
-        ends = [call.returned_ns for call in life.history.calls]
-        span_ns = max((*ends, *(call.called_ns for call in life.history.calls)), default=0)
-        self._forgets = span_ns > REMEMBER_MS * _NANOS // 2
+        calls, times = life.history.calls, life.ledger.times
+        span_ms = (calls[-1].called_ns - calls[0].called_ns) // _NANOS if calls else 0
+        # Log time may have jumped, when the wall clock did and the node began anew.
+        log_ms = times[-1][1] - times[0][1] if times else 0
+        self._forgets = max(span_ms, log_ms) > REMEMBER_MS // 2
         self._known: dict[tuple[bool, bool], Surroundings] = {}
 
     def of(self, items: list[Item]) -> Surroundings:
