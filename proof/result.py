@@ -7,6 +7,7 @@ and of nothing else.
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ class Result(msgspec.Struct, kw_only=True):
     """What a reader types to run it again."""
     commit: str = ""
     """Of the tree that ran; with `+` when it had changes."""
+    machine: str = ""
+    """Class of the machine: processors, Python, kernel."""
     began_at: str = ""
     seconds: float = 0.0
     counts: dict[str, int] = {}
@@ -44,7 +47,7 @@ class Result(msgspec.Struct, kw_only=True):
 @contextmanager
 def recorded(part: str, command: str) -> Iterator[Result]:
     """The block fills in the result; it is kept when the block ends, however it ends."""
-    result = Result(part=part, command=command, commit=commit_name())
+    result = Result(part=part, command=command, commit=commit_name(), machine=machine_class())
     result.began_at = datetime.now(UTC).isoformat(timespec="seconds")
     began_s = time.monotonic()
     try:
@@ -68,6 +71,12 @@ def kept() -> list[Result]:
     if not RESULTS.exists():
         return []
     return [msgspec.json.decode(line, type=Result) for line in RESULTS.read_bytes().splitlines()]
+
+
+def machine_class() -> str:
+    release = platform.release().partition("-")[0]
+    system = f"{platform.system()} {release} {platform.machine()}"
+    return f"{os.cpu_count()} processors, Python {platform.python_version()}, {system}"
 
 
 def commit_name() -> str:
