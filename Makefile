@@ -3,15 +3,20 @@
 #   make test                    lint and every test but the long ones, under 5 minutes
 #   make test-long               the tests marked `long`
 #   make test-all                the tests on every Python 3.11-3.14 that is installed
+#   make prove                   all of the proof, an hour on two processors; goes on where it
+#                                stopped; PROVE_ARGS="--minutes 10", "--only wal", "--fresh"
+#   make evidence                docs/evidence.md of what was run
+#   make museum                  every bug that was found, put back: its test must fail
 #   make lint  make bench  make clean
 
 SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+PROVE_ARGS ?=
 export DIR ONCE
 
-.PHONY: run test test-long test-all lint bench clean
+.PHONY: run test test-long test-all prove evidence museum lint bench clean
 
 .venv/.installed: pyproject.toml tools/make_venv.sh
 	@tools/make_venv.sh .venv
@@ -27,6 +32,15 @@ test-long: .venv/.installed
 
 test-all:
 	@tools/test_all.sh $(PYTEST_ARGS)
+
+prove: .venv/.installed
+	$(BIN)/python -m proof.prove $(PROVE_ARGS)
+
+evidence: .venv/.installed
+	$(BIN)/python -m proof.evidence
+
+museum: .venv/.installed
+	$(BIN)/python -m proof.museum
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
