@@ -1,0 +1,127 @@
+"""`make evidence`: which results count, and the page that is made of them.
+
+The results that the page stands on are kept beside it, in `published.jsonl`, so that anybody
+can make the page again without running anything, and see that nobody has touched it.
+
+Must never take results of a tree with changes, nor of commits that are not in its history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+import headrace.sim.checkers
+from headrace.sim.checkers.base import Checker
+from proof import museum
+from proof.page import Gap, Judge, Promise, Sources, page
+from proof.parts import PARTS
+from proof.result import ROOT, Result, kept
+
+PAGE = ROOT / "docs" / "evidence.md"
+PUBLISHED = ROOT / "proof" / "published.jsonl"
+PROMISES = ROOT / "proof" / "promises.toml"
+NOT_COVERED = ROOT / "proof" / "not_covered.toml"
+
+Row = TypeVar("Row", Promise, Gap)
+
+
+def judges() -> list[Judge]:
+    """All checkers, by name."""
+    for module in pkgutil.iter_modules(headrace.sim.checkers.__path__):
+        importlib.import_module(f"headrace.sim.checkers.{module.name}")
+    found = [Judge(kind.name(), kind.invariants, kind.clauses) for kind in _kinds(Checker)]
+    return sorted(found, key=lambda judge: judge.name)
+
+
+def _kinds(base: type[Checker]) -> Iterator[type[Checker]]:
+    """Classes that say what they own."""
+    for kind in base.__subclasses__():
+        if (kind.invariants or kind.clauses) and kind.__module__.startswith("headrace.sim."):
+            yield kind
+        yield from _kinds(kind)
+
+
+def promises() -> list[Promise]:
+    return _rows(PROMISES, "promise", Promise)
+
+
+def gaps() -> list[Gap]:
+    return _rows(NOT_COVERED, "gap", Gap)
+
+
+def _rows(path: Path, name: str, kind: type[Row]) -> list[Row]:
+    return msgspec.convert(tomllib.loads(path.read_text())[name], list[kind])  # type: ignore[valid-type]
+
+
+def sources(results: Iterable[Result]) -> Sources:
+    """These results, with the catalogues as they are."""
+    ordered = sorted(results, key=lambda result: result.began_at)
+    return Sources(ordered, promises(), judges(), museum.load(), gaps(), PARTS)
+
+
+# --- which results count
+
+
+def published() -> list[Result]:
+    if not PUBLISHED.exists():
+        return []
+    return [msgspec.json.decode(line, type=Result) for line in PUBLISHED.read_bytes().splitlines()]
+
+
+def chosen(results: Iterable[Result], since: str) -> list[Result]:
+    """Results of `make prove`'s parts on commits from `since` on that are in our history."""
+    names = {part.name for part in PARTS}
+    found: dict[bytes, Result] = {}
+    for result in results:
+        if result.part in names and _counts(result.commit, since):
+            found[msgspec.json.encode(result)] = result
+    return sorted(found.values(), key=lambda result: result.began_at)
+
+
+@cache
+def _counts(commit: str, since: str) -> bool:
+    if not commit or commit.endswith("+") or not _is_ancestor(commit, "HEAD"):
+        return False
+    return not since or _is_ancestor(since, commit)
+
+
+def _is_ancestor(older: str, newer: str) -> bool:
+    ran = subprocess.run(
+        ["git", "merge-base", "--is-ancestor", older, newer],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    return ran.returncode == 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """1 with `--check` when the page is not what its results say."""
+    parser = argparse.ArgumentParser(prog="python -m proof.evidence", description="The page.")
+    parser.add_argument("--since", default="", metavar="COMMIT", help="leave out older results")
+    parser.add_argument("--check", action="store_true", help="write nothing; is the page true?")
+    given = parser.parse_args(arguments)
+    if given.check:
+        is_true = PAGE.exists() and PAGE.read_text() == page(sources(published()))
+        print("as its results say" if is_true else "docs/evidence.md: run `make evidence`")
+        return 0 if is_true else 1
+    results = chosen([*published(), *kept()], given.since)
+    PUBLISHED.write_bytes(b"".join(msgspec.json.encode(result) + b"\n" for result in results))
+    PAGE.write_text(page(sources(results)))
+    print(f"{PAGE.relative_to(ROOT)}: {len(results)} results")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
