@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -96,6 +97,15 @@ async def test_directory_is_free_once_its_last_application_is_closed(
     other.say("1 1")
     assert await off_loop(other.line) == "enqueued"
     assert owner_pid(app) == other.pid
+
+
+def test_process_that_just_ends_leaves_the_directory_in_good_order(directory: Path) -> None:
+    command = [sys.executable, "-c", SPEAKER, str(directory)]
+    ended = subprocess.run(command, input=b"1 1\n", capture_output=True, timeout=20)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"enqueued\n", b"")
+    assert b'"clean":true' in (directory / "meta" / "CURRENT").read_bytes()
+    assert not (directory / "headrace.sock").exists()
 
 
 async def test_another_process_takes_over_within_a_second_when_the_owner_is_killed(
