@@ -13,7 +13,7 @@ from headrace.client.job_type import JobType
 from headrace.client.reconnect import Link, LinkOptions
 from headrace.client.worker import Worker, WorkerOptions
 from headrace.model.commands import Enqueue, GetJob, ListSessions, NewJob
-from headrace.model.errors import CannotConnect, HeadraceError
+from headrace.model.errors import HeadraceError, Unavailable
 from headrace.model.ids import make_job_id, slot_of_queue
 from headrace.model.job import JobSpec
 from headrace.model.limits import LEASE_MS_DEFAULT, MIB, SILENCE_MS_MAX
@@ -103,7 +103,7 @@ def asker_at(url: str, count: int = JOB_COUNT) -> Callable[[ProcessEnv], Corouti
 async def _is_connected(app: App) -> bool:
     try:
         await app.connections.client()
-    except CannotConnect:
+    except Unavailable:
         return False
     return True
 

@@ -405,8 +405,10 @@ class SimLoopThread:
         if self._stopped:
             coroutine.close()
             future.cancel()
-        else:
-            self.loop.call_soon(self._begin, coroutine, future)
+            return future
+        task = self.loop.create_task(coroutine)
+        task.add_done_callback(future.take_over)
+        future.add_done_callback(lambda _: self._cancel(task, future))
         return future
 
     def stop(self, timeout_s: float = 0.0) -> None:
@@ -414,14 +416,6 @@ class SimLoopThread:
         if not self._stopped:
             self._stopped = True
             self.loop.call_soon(self._cancel_all)
-
-    def _begin(self, coroutine: Coroutine[Any, Any, T], future: _Submitted[T]) -> None:
-        if future.cancelled():
-            coroutine.close()
-            return
-        task = self.loop.create_task(coroutine)
-        task.add_done_callback(future.take_over)
-        future.add_done_callback(lambda _: self._cancel(task, future))
 
     def _cancel(self, task: asyncio.Task[T], future: _Submitted[T]) -> None:
         if future.cancelled() and not task.done():
