@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.model.commands import ResumeSession, Started
 from headrace.model.limits import RESERVED_RETURNS_MAX
-from headrace.model.records import FATE_CANCELLED, FATE_DEAD, FATE_RETRY
+from headrace.model.records import FATE_CANCELLED, FATE_DEAD, FATE_RETRY, LeasesExpired
 from headrace.sim.checkers.base import Breaches, Checker, Life
 from headrace.sim.checkers.ledger import Step
 from headrace.sim.history import HandlerBegan
@@ -59,8 +59,7 @@ def _wrong_retry(step: Step) -> str:
         return ""
     if step.attempt >= policy.attempt_max:
         return f"tried again after {step.attempt} of {policy.attempt_max} attempts"
-    lost = step.reason == "worker_lost"
-    if lost and _crashes(step) >= policy.crash_max:
+    if _is_crash(step) and _crashes(step) >= policy.crash_max:
         return f"tried again after {_crashes(step)} of {policy.crash_max} crashes"
     return ""
 
@@ -80,10 +79,13 @@ def _returns(step: Step) -> int:
 
 
 def _crashes(step: Step) -> int:
-    return sum(
-        one.verb == "expire" and one.started and one.event.record.reason == "worker_lost"  # type: ignore[attr-defined]
-        for one in _life_of(step)
-    )
+    return sum(map(_is_crash, _life_of(step)))
+
+
+def _is_crash(step: Step) -> bool:
+    record = step.event.record
+    lost = isinstance(record, LeasesExpired) and record.reason == "worker_lost"
+    return lost and step.verb == "expire" and step.started
 
 
 class OnlyStartsAreCharged(Checker):
