@@ -10,13 +10,30 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.crash.as_history import judged
 from tests.e2e.crash.kills import EmbeddedStory, ServerStory
+from tests.e2e.crash.witness import path_of
 
 CYCLES = 10
 
 
 def test_server_and_workers_killed_at_random_lose_nothing(tmp_path: Path, seed: int) -> None:
-    assert ServerStory(tmp_path, seed).run(CYCLES)["cycles"] == CYCLES
+    story = ServerStory(tmp_path, seed)
+    tally = story.run(CYCLES)
+    assert tally["cycles"] == CYCLES
+    assert tally["jobs in one order"] == tally["jobs"]
+    _judges_notice_what_is_wrong(tmp_path)
+
+
+def _judges_notice_what_is_wrong(directory: Path) -> None:
+    """Of the same story: a job that the server does not show, and calls that nobody made."""
+    journal, data = directory / "journal", directory / "data"
+    lost = {one.checker for one in judged(journal, data, []).violations}
+    path_of(journal).unlink()
+    unasked = {one.checker for one in judged(journal, data, []).violations}
+
+    assert {"NothingLost", "ViewsFitTheLedger"} & lost
+    assert {"NothingInvented", "NothingUnasked"} & unasked
 
 
 def test_snapshots_and_truncation_lose_nothing_to_kills(tmp_path: Path, seed: int) -> None:

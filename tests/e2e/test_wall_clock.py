@@ -37,7 +37,7 @@ def test_wall_clock_that_jumps_under_load_costs_nobody_a_lease(tmp_path: Path, s
             wait_for_acks(journal, 50)
         server.child.wait_for_event("wall_clock_jumped")
         members.terminate("producer")
-        views = asyncio.run(drained(server.url))
+        views = asyncio.run(drained(server.url, journal))
         members.terminate("worker")
         assert server.child.terminate() == 0
     finally:

@@ -38,7 +38,7 @@ def servers_start_at_once(directory: Path, seed: int, rounds: int, rivals: int =
             server = _only_winner(rivalling)
             wait_for_acks(journal, 20)
         members.terminate("producer")
-        views = asyncio.run(drained(server.url))
+        views = asyncio.run(drained(server.url, journal))
         members.terminate("worker")
         assert server.child.terminate() == 0
     finally:
@@ -69,7 +69,7 @@ def applications_start_at_once(directory: Path, seed: int, rounds: int, count: i
         assert Ledger(data).epochs == rounds
         members.begin("last", works=True).wait_ready()
         members.terminate_together(names)
-        views = asyncio.run(drained(str(data)))
+        views = asyncio.run(drained(str(data), journal))
         members.terminate("last")
     finally:
         members.kill_all()

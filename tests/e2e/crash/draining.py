@@ -14,16 +14,18 @@ from headrace.model.commands import ListJobs
 from headrace.model.job import State
 from headrace.model.replies import JobView
 from headrace.runtime.env import real_env
-from tests.e2e.crash.journal import History
+from tests.e2e.crash.journal import History, Journal
+from tests.e2e.crash.watched import WatchedTarget
 
 DRAIN_S = 60
 LATER_MS = 60_000
 """Jobs due after this are what nobody lived to cancel."""
 
 
-async def drained(target: str) -> list[JobView]:
+async def drained(target: str, journal: Path) -> list[JobView]:
     """Every job there is, page by page and state by state, after nothing was left to run."""
     async with App(target) as app, asyncio.timeout(DRAIN_S):
+        app.connections.target = WatchedTarget(app.connections.target, Journal(journal))
         client = await app.client()
         for view in await all_jobs(client, State.SCHEDULED):
             if view.run_at_ms > real_env().clock.wall_ms() + LATER_MS:

@@ -56,7 +56,7 @@ def all_are_asked_to_stop(directory: Path, seed: int, cycles: int) -> Tally:
         for name in workers:
             members.children[name].wait_ready()
         members.terminate("producer")
-        views = asyncio.run(drained(server.url))
+        views = asyncio.run(drained(server.url, journal))
         for name in workers:
             members.terminate(name)
         assert server.child.terminate() == 0

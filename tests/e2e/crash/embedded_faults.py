@@ -32,7 +32,7 @@ def owner_whose_sync_fails(directory: Path, seed: int, when: int = 0) -> Tally:
         members.begin("last", works=True).wait_ready()
         members.terminate("owner")
         members.terminate("other")
-        views = asyncio.run(drained(str(data)))
+        views = asyncio.run(drained(str(data), journal))
         members.terminate("last")
     finally:
         members.kill_all()

@@ -24,12 +24,15 @@ from typing import Any
 
 import msgspec
 
+from tests.e2e.crash.witness import Witness
+
 
 class Journal:
     """For appending, by any process and any thread."""
 
     def __init__(self, path: str | Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self.witness = Witness(path)
 
     def note(self, event: str, *fields: Any) -> None:
         os.write(self._fd, msgspec.json.encode([event, *fields]) + b"\n")

@@ -137,7 +137,7 @@ class ServerStory:
         for name in self._workers:
             self._members.children[name].wait_ready()
         self._members.terminate("producer")
-        views = asyncio.run(drained(self._server.url))
+        views = asyncio.run(drained(self._server.url, self._journal))
         for name in self._workers:
             self._members.terminate(name)
         assert self._server.child.terminate() == 0, self._server.child.last_words()
@@ -206,7 +206,7 @@ class EmbeddedStory:
         """Everybody but one ends in good order; that one runs what is left."""
         self._members.begin("last", works=True).wait_ready()
         self._members.terminate_together(self._names)
-        views = await drained(str(self._data))
+        views = await drained(str(self._data), self._journal)
         self._members.terminate("last")
         return views
 

@@ -20,7 +20,7 @@ import msgspec
 from headrace import App, HeadraceError, JobContext, OutcomeUnknown, Retry, Worker, WorkerOptions
 from headrace.client.job_ids import JobIdMaker
 from headrace.client.job_type import Draft
-from headrace.model.ids import id_to_text, slot_of_queue
+from headrace.model.ids import id_from_text, id_to_text, slot_of_queue
 from headrace.model.job import State
 from headrace.runtime.env import real_env
 from tests.e2e.crash.journal import Journal
@@ -54,6 +54,7 @@ def application(part: Part, journal: Journal) -> App:
     app.connections.target = WatchedTarget(app.connections.target, journal)
 
     def note(ctx: JobContext) -> None:
+        journal.witness.began(id_from_text(ctx.id), ctx.token, ctx.attempt)
         journal.note("started", ctx.id, ctx.token, ctx.attempt)
 
     @app.job(queue="quick", retry=QUICKLY)

@@ -39,7 +39,7 @@ def server_stands_still(
         for stop_s in stops_s:
             _stop(server.child, directory, stop_s)
         members.terminate("producer")
-        views = asyncio.run(drained(server.url))
+        views = asyncio.run(drained(server.url, directory / "journal"))
         members.terminate("worker 0")
         members.terminate("worker 1")
         assert server.child.terminate() == 0
@@ -92,7 +92,7 @@ def workers_stand_still(directory: Path, seed: int, cycles: int) -> Tally:
             child = members.children[draw.choice(workers)]
             _stop_beyond_lease(child, server.url)
         members.terminate("producer")
-        views = asyncio.run(drained(server.url))
+        views = asyncio.run(drained(server.url, directory / "journal"))
         for name in workers:
             members.terminate(name)
         assert server.child.terminate() == 0
@@ -153,6 +153,6 @@ def _pids_of_sessions(url: str) -> set[int]:
 async def _end_and_drain(members: Members, names: list[str], data: Path) -> list[JobView]:
     members.begin("last", works=True).wait_ready()
     members.terminate_together(names)
-    views = await drained(str(data))
+    views = await drained(str(data), data.parent / "journal")
     members.terminate("last")
     return views
