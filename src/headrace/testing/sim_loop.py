@@ -312,7 +312,7 @@ class SimThread:
         self, call: Callable[[], T], done: Callable[[T | None, BaseException | None], None]
     ) -> None:
         invariant(not self._closed, "a closed I/O thread gets no call")
-        invariant(self._call is None, "an I/O thread has one call at a time")
+        invariant(not self.busy, "an I/O thread has one call at a time")
         self._call = (call, done)
         self.call_count += 1
         if not self.held:
