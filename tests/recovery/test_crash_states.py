@@ -5,11 +5,7 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
-import textwrap
 from collections import Counter
-from typing import Any
 
 import pytest
 
@@ -19,6 +15,7 @@ from headrace.testing.crash_states import Choice, CrashStates, Op, all_choices
 from proof.explorer.__main__ import CALLS_MAX, explore, main
 from proof.explorer.exploring import Exploration
 from proof.explorer.seeds import KINDS, trace_of
+from tests.recovery.lying import Lie, tell
 
 TRACES = 60
 STATES_PER_PREFIX = 16
@@ -121,54 +118,41 @@ def test_nothing_is_open_after_everything_was_synced() -> None:
 # --- logs that lie
 
 
-def changed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, old: str, new: str) -> None:
-    """The function with one piece of its text replaced, wherever it has been imported to."""
-    function = getattr(owner, name)
-    text = textwrap.dedent(inspect.getsource(function))
-    assert old in text, "what was to be changed is not there any more"
-    space: dict[str, Any] = {}
-    exec(text.replace(old, new), function.__globals__, space)
-    monkeypatch.setattr(owner, name, space[name])
-    for module in list(sys.modules.values()):
-        if module.__name__.startswith("headrace.log.file") and (
-            getattr(module, name, None) is function
-        ):
-            monkeypatch.setattr(module, name, space[name])
-
-
-LIES: dict[str, tuple[Any, str, str, str]] = {
-    "a commit is not synced": (
+LIES: dict[str, Lie] = {
+    "a commit is not synced": Lie(
         segment_writer.SegmentWriter,
         "write",
         "self._disk.fdatasync(self._fd)",
         "pass",
     ),
-    "the name of a new segment is not synced": (
+    "the name of a new segment is not synced": Lie(
         wal_writer.WalWriter,
         "_name_spare",
         "self._disk.fsync_dir(self._layout.wal)",
         "pass",
     ),
-    "the header of a new segment is not synced": (
+    "the header of a new segment is not synced": Lie(
         wal_writer.WalWriter,
         "_name_spare",
         "self._disk.fdatasync(fd)",
         "pass",
     ),
-    "CURRENT is renamed before it is synced": (disk_io, "write_new", "disk.fdatasync(fd)", "pass"),
-    "a snapshot is published before it is synced": (
+    "CURRENT is renamed before it is synced": Lie(
+        disk_io, "write_new", "disk.fdatasync(fd)", "pass"
+    ),
+    "a snapshot is published before it is synced": Lie(
         snapshots.FileSnapshotWriter,
         "publish",
         "self._sync()",
         "pass",
     ),
-    "the directory is not synced after a rename": (
+    "the directory is not synced after a rename": Lie(
         disk_io,
         "publish_written",
         "disk.fsync_dir(directory)",
         "pass",
     ),
-    "segments go before the list that does without them": (
+    "segments go before the list that does without them": Lie(
         snapshot_shelf,
         "truncate",
         "    writer.publish(segments=segments, snapshots=snapshots)\n"
@@ -178,14 +162,14 @@ LIES: dict[str, tuple[Any, str, str, str]] = {
         "        remove_if_there(disk, segment.path(layout))\n"
         "    writer.publish(segments=segments, snapshots=snapshots)\n",
     ),
-    "the watermark runs ahead of the data": (
+    "the watermark runs ahead of the data": Lie(
         wal_writer.WalWriter,
         "append",
         "active.write(epoch, commit, flags)",
         "self._watermark.write(Watermark(active.commit_no + 1, active.index)); "
         "self._watermark.sync(); active.write(epoch, commit, flags)",
     ),
-    "a snapshot counts before it is durable": (
+    "a snapshot counts before it is durable": Lie(
         log.FileLog,
         "begin_snapshot",
         "visible = publish_snapshot(self._disk, self._layout, leading, ref)",
@@ -196,8 +180,7 @@ LIES: dict[str, tuple[Any, str, str, str]] = {
 
 @pytest.mark.parametrize("name", LIES)
 def test_log_that_lies_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, function, old, new = LIES[name]
-    changed(monkeypatch, owner, function, old, new)
+    tell(monkeypatch, LIES[name])
 
     assert any(first_failure(seed) for seed in range(TRACES))
 

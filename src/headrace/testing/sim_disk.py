@@ -41,6 +41,8 @@ class Fault(msgspec.Struct, frozen=True):
 
     error_number: int = 0
     """Raise this; a failing sync loses what it was to write."""
+    lands: bool = False
+    """A failing sync has written all of it none the less."""
     written_bytes: int = 0
     """Without an error: a write stops after so many bytes."""
     crash: str = ""
@@ -126,7 +128,7 @@ class SimDisk:
             self._stop()
         if fault.error_number:
             if method == "fdatasync":
-                self._lose_pending(path)
+                self._end_pending(path, lands=fault.lands)
             raise OSError(fault.error_number, os.strerror(fault.error_number), path)
         return fault
 
@@ -139,9 +141,11 @@ class SimDisk:
         self.on_stop()
         raise SimCrash
 
-    def _lose_pending(self, path: str) -> None:
+    def _end_pending(self, path: str, *, lands: bool) -> None:
         for handle in self._handles.values():
             if handle.path == path:
+                for change in handle.inode.pending if lands else ():
+                    _apply(handle.inode.medium, change)
                 handle.inode.pending.clear()
 
     def kill_process(self) -> None:
