@@ -181,7 +181,7 @@ class ServerConnection(_Machine):
             self._answer_unknown(type_number, request_id)
             return None
         kind = MESSAGES[type_number]
-        if (request_id == 0) != (kind in UNANSWERED) and step is Input.REQUEST:
+        if (request_id == 0) != (kind in UNANSWERED):
             return self._refuse_request(request_id, _wrong_id(kind, request_id))
         message = self._decode(type_number, request_id, body)
         if message is not None:
@@ -257,8 +257,8 @@ class ClientConnection(_Machine):
 
     def _understand(self, type_number: int, request_id: int, body: memoryview) -> Any:
         step = states.input_of(type_number, request_id)
-        if step not in _FROM_SERVER:
-            self._fail(BadRequest(f"The server sent {step.value}."))
+        if step not in _FROM_SERVER or not _is_addressed(step, request_id):
+            self._fail(BadRequest(f"The server sent {step.value} under request id {request_id}."))
             return None
         if not self._remote(step) or step is Input.UNKNOWN:
             return None
@@ -296,6 +296,16 @@ _FROM_CLIENT = frozenset({Input.HELLO, Input.REQUEST, Input.UNKNOWN})
 _FROM_SERVER = frozenset(
     {Input.WELCOME, Input.REPLY, Input.PUSH, Input.REFUSAL, Input.GOODBYE, Input.UNKNOWN}
 )
+
+
+def _is_addressed(step: Input, request_id: int) -> bool:
+    """It has the request id of an answer, or that of what answers nothing."""
+    if step is Input.WELCOME:
+        return request_id == HELLO_REQUEST_ID
+    return (request_id == 0) == (step in _UNASKED) or step is Input.UNKNOWN
+
+
+_UNASKED = frozenset({Input.PUSH, Input.GOODBYE})
 
 
 def _is(phase: Phase) -> str:
