@@ -11,6 +11,8 @@ from headrace.model.limits import TOKEN_BYTES_MAX
 from headrace.model.settings import ServerSettings, is_loopback, listen_address
 
 _OTHERS_MAY = 0o077
+_FILE_BYTES_MAX = 8 * TOKEN_BYTES_MAX
+"""Of a token file, blanks included: a longer one is refused, never read in part."""
 
 
 def check_exposure(settings: ServerSettings) -> None:
@@ -48,7 +50,7 @@ def read_token(disk: Disk, path: str) -> str | None:
     except OSError as error:
         raise BadSettings([f"token file {path}: {error.strerror}."]) from error
     token = text.decode("utf-8", "replace").strip()
-    if not 0 < len(token.encode()) <= TOKEN_BYTES_MAX:
+    if len(text) > _FILE_BYTES_MAX or not 0 < len(token.encode()) <= TOKEN_BYTES_MAX:
         raise BadSettings([f"token file {path}: needs 1 to {TOKEN_BYTES_MAX} bytes of text."])
     return token
 
@@ -62,6 +64,6 @@ def _read(disk: Disk, path: str) -> bytes:
         )
     fd = disk.open(path)
     try:
-        return disk.pread(fd, TOKEN_BYTES_MAX + 2, 0)
+        return disk.pread(fd, _FILE_BYTES_MAX + 1, 0)
     finally:
         disk.close(fd)
