@@ -79,7 +79,7 @@ class RealHost:
             return True
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):  # no process has such a number
             return False
         except PermissionError:
             return True

@@ -11,7 +11,9 @@ Source: spec/wal-format.md.
 
 from __future__ import annotations
 
+import re
 import zlib
+from itertools import pairwise
 
 import msgspec
 
@@ -28,6 +30,8 @@ from headrace.log.file.layout import (
 from headrace.log.file.segment_format import refuse_newer
 from headrace.model.env import Disk
 from headrace.model.errors import CurrentDamaged
+
+_HEX = re.compile(r"[0-9a-f]+", re.ASCII)
 
 
 class SegmentRef(msgspec.Struct, frozen=True):
@@ -104,7 +108,34 @@ def decode_current(raw: bytes, path: str, root: str) -> Current:
     if found != envelope.checksum:
         raise _damaged(path, root, f"its checksum is {found}, it should be {envelope.checksum}")
     refuse_newer(path, versions.format, versions.min_reader)
-    return msgspec.json.decode(content, type=Current)
+    try:
+        current = msgspec.json.decode(content, type=Current)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(path, root, f"it does not say what it must ({error})") from error
+    fault = _fault(current)
+    if fault:
+        raise _damaged(path, root, fault)
+    return current
+
+
+def _fault(current: Current) -> str:
+    """What no log has ever written, although the checksum is right; `` when it is sound."""
+    for text, length in (
+        (current.cluster_id, 32),
+        (current.node_id, 32),
+        (current.epoch_nonce, 16),
+    ):
+        if not _HEX.fullmatch(text) or len(text) != length:
+            return f"{text[:40]!r} is no id of {length} hex digits"
+    numbers = [current.epoch_number]
+    for ref in (*current.segments, *current.snapshots):
+        numbers += msgspec.structs.astuple(ref)
+    if not all(0 <= number < 1 << 64 for number in numbers):
+        return "a number in it is out of range"
+    segments = current.segments
+    if any(one.segment_no >= after.segment_no for one, after in pairwise(segments)):
+        return "its segments are not in order"
+    return ""
 
 
 def read_current(disk: Disk, layout: Layout) -> Current:

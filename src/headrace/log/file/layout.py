@@ -26,8 +26,8 @@ MIN_READER to the oldest version whose reader still understands what is written,
 MIN_READER = 1
 
 TEMPORARY = ".tmp"
-_SEGMENT_NAME = re.compile(r"(\d{20})-([0-9a-f]{8,16})\.wal")
-_SNAPSHOT_NAME = re.compile(r"(\d{20})-([0-9a-f]{8,16})\.snap")
+_SEGMENT_NAME = re.compile(r"(\d{20})-([0-9a-f]{8,16})\.wal", re.ASCII)
+_SNAPSHOT_NAME = re.compile(r"(\d{20})-([0-9a-f]{8,16})\.snap", re.ASCII)
 
 
 class Layout(msgspec.Struct, frozen=True):
