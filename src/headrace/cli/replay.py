@@ -18,7 +18,7 @@ from headrace.engine.engine import Engine
 from headrace.log.base import Commit, LogInfo, Snapshot
 from headrace.log.file.log import FileLog
 from headrace.model.env import Env
-from headrace.model.errors import HeadraceError, ReplayDiverged, StopError
+from headrace.model.errors import HeadraceError, InvariantViolated, ReplayDiverged, StopError
 from headrace.model.ids import id_to_text
 from headrace.model.records import MACHINE_VERSION, Record
 
@@ -87,10 +87,17 @@ def _compare(log: FileLog, last_index: int, digest: str, advance: Progress) -> N
 
 
 def _load(engine: Engine, snapshot: Snapshot | None) -> None:
-    if snapshot is not None:
+    if snapshot is None:
+        return
+    try:
         for block in snapshot.blocks():
             engine.load_rows(decode_rows(block))
         engine.finish_load()
+    except InvariantViolated as error:
+        raise ReplayDiverged(
+            f"the snapshot of index {snapshot.info.index} is no state: {error.message}.",
+            hint="Keep the directory as it is, and report this.",
+        ) from error
 
 
 def _apply(engine: Engine, commits: Iterable[Commit], advance: Progress, total: int) -> None:

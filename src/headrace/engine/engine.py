@@ -296,7 +296,10 @@ class Engine:
             raise InvariantViolated(
                 f"record {index} follows record {self.state.index}: one is missing or twice there"
             )
-        evolve(self.state, index, record)
+        try:
+            evolve(self.state, index, record)
+        except _UNFIT as error:
+            raise _does_not_fit(f"record {index} ({type(record).__name__})", error) from error
         self.state.ended_now.clear()
         self._turn.now_ms = self.state.now_ms
 
@@ -305,15 +308,27 @@ class Engine:
         return SnapshotWalk(self.state)
 
     def load_rows(self, rows: Iterable[AnyRow]) -> None:
-        """Rows of one snapshot, in order; `finish_load` after the last."""
+        """Rows of one snapshot, in order; `finish_load` after the last.
+
+        Raises: `InvariantViolated` when a row cannot be part of a state.
+        """
         if self._loader is None:
             self._loader = Loader(self.state)
-        self._loader.load(rows)
+        try:
+            self._loader.load(rows)
+        except _UNFIT as error:
+            raise _does_not_fit("a row of the snapshot", error) from error
 
     def finish_load(self) -> None:
-        """The state is that of the snapshot, ready for the records behind it."""
+        """The state is that of the snapshot, ready for the records behind it.
+
+        Raises: `InvariantViolated` when the rows do not make a state.
+        """
         if self._loader is not None:
-            self._loader.finish()
+            try:
+                self._loader.finish()
+            except _UNFIT as error:
+                raise _does_not_fit("the snapshot", error) from error
             self._loader = None
         self._turn.now_ms = self.state.now_ms
 
@@ -332,6 +347,15 @@ class Engine:
             encoded = msgspec.msgpack.encode(row)
             total += int.from_bytes(hashlib.blake2b(encoded, digest_size=16).digest(), "big")
         return f"{total % (1 << 128):032x}"
+
+
+_UNFIT = (LookupError, ValueError, TypeError, ArithmeticError, AttributeError)
+"""What a transition raises over something that could not have happened: well-formed bytes
+say more than a log or a snapshot of ours ever does."""
+
+
+def _does_not_fit(what: str, error: Exception) -> InvariantViolated:
+    return InvariantViolated(f"{what} does not fit the state before it: {error!r}")
 
 
 _STATE_WORDS = {1: "scheduled", 2: "blocked", 3: "ready", 4: "leased"}

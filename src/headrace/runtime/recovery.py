@@ -19,7 +19,7 @@ from headrace.codec.records import decode_records, encode_records
 from headrace.codec.rows import decode_rows
 from headrace.engine.engine import Engine
 from headrace.log.base import Commit, Epoch, Log, LogInfo, Snapshot
-from headrace.model.errors import FormatNewer, LogGap
+from headrace.model.errors import FormatNewer, InvariantViolated, LogGap, ReplayDiverged
 from headrace.model.options import EngineOptions
 from headrace.model.records import MACHINE_VERSION, EpochStarted
 from headrace.model.rows import AnyRow
@@ -60,7 +60,7 @@ def recover(
 
     Raises: what `Log.open`, `lead`, `recover` and `append` raise; `FormatNewer` when a
     newer engine wrote the log; `LogGap` when commits do not follow one another;
-    `ClockPast`. The log is closed again then.
+    `ReplayDiverged` when they give no sound state; `ClockPast`. The log is closed again then.
     """
     began_ns = env.clock.mono_ns()
     info = log.open()
@@ -68,11 +68,12 @@ def recover(
         epoch = log.lead(node)
         snapshot, commits = log.recover()
         engine = Engine(options)
-        with _collector_off(tune_gc):
+        with _collector_off(tune_gc), _diverging(engine):
             _load(engine, snapshot)
             record_count = _replay(engine, commits)
         if options.verify:
-            engine.check_state()
+            with _diverging(engine):
+                engine.check_state()
         log_clock = LogClock(env.clock, engine.now_ms, report)
         _start_epoch(log, epoch, node, engine, log_clock.now_ms())
     except BaseException:
@@ -88,6 +89,18 @@ def recover(
         record_count=record_count,
         seconds=(env.clock.mono_ns() - began_ns) / NS_PER_S,
     )
+
+
+@contextlib.contextmanager
+def _diverging(engine: Engine) -> Iterator[None]:
+    """Within it a state that cannot be is a fault of the data, not of this run."""
+    try:
+        yield
+    except InvariantViolated as error:
+        raise ReplayDiverged(
+            f"The log gives no sound state at index {engine.last_index}: {error.message}.",
+            hint="Keep the directory as it is, run `headrace verify DIR --deep`, and report this.",
+        ) from error
 
 
 def _load(engine: Engine, snapshot: Snapshot | None) -> None:
