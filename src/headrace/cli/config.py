@@ -30,6 +30,9 @@ DEFAULT = "default"
 INT_MAX = 2**63 - 1
 """Ranges are judged by `faults`; here a number must only be one that msgspec can carry."""
 
+_DIGITS_MAX = 32
+"""More are out of every range, and Python refuses to read very many."""
+
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True}
 _BOOLEANS |= {"false": False, "no": False, "off": False, "0": False}
 
@@ -99,7 +102,10 @@ def _from_file(path: str | None, directory: str, problems: list[str]) -> dict[st
         if asked_for:
             problems.append(f"{path}: no such file.")
         return {}
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        problems.append(f"{path}: it is nested too deeply.")
+        return {}
+    except (OSError, ValueError) as error:  # TOMLDecodeError, or an int of too many digits
         problems.append(f"{path}: {error}.")
         return {}
     source = path if asked_for else FILE_NAME
@@ -193,7 +199,14 @@ def _value(name: str, raw: Any, annotation: Any) -> Any:
         return _texts(name, raw)
     if not isinstance(raw, str):
         raise BadRequest(f"{name} must be a text, not {_word(raw)}.")
-    return raw
+    return _plain(name, raw)
+
+
+def _plain(name: str, text: str) -> str:
+    """No path and no address can hold a zero byte: the system would refuse it much later."""
+    if "\0" in text:
+        raise BadRequest(f"{name} holds a zero byte.")
+    return text
 
 
 def _boolean(name: str, raw: Any) -> bool:
@@ -201,20 +214,24 @@ def _boolean(name: str, raw: Any) -> bool:
         return raw
     found = _BOOLEANS.get(raw.strip().lower()) if isinstance(raw, str) else None
     if found is None:
-        raise BadRequest(f"{name} must be true or false, not {raw!r}.")
+        given = repr(raw) if isinstance(raw, str) else _word(raw)
+        raise BadRequest(f"{name} must be true or false, not {given}.")
     return found
 
 
 def _number(name: str, raw: Any) -> int:
     """A bare number is in the unit that the name ends in."""
     if isinstance(raw, str) and raw.strip().isascii() and raw.strip().isdigit():
-        raw = int(raw[:32])
+        digits = raw.strip().lstrip("0") or "0"
+        raw = int(digits) if len(digits) <= _DIGITS_MAX else INT_MAX + 1
     if name.endswith("_ms"):
         return parse_duration_ms(raw, name=name, min_ms=-INT_MAX, max_ms=INT_MAX)
     if "_bytes" in name:
         return parse_size_bytes(raw, name=name, min_bytes=-INT_MAX, max_bytes=INT_MAX)
     if isinstance(raw, bool) or not isinstance(raw, int):
         raise BadRequest(f"{name} must be a whole number, not {raw!r}.")
+    if not -INT_MAX <= raw <= INT_MAX:
+        raise BadRequest(f"{name} is out of range: a number of {raw.bit_length()} bits.")
     return raw
 
 
@@ -223,6 +240,8 @@ def _texts(name: str, raw: Any) -> tuple[str, ...]:
     parts = raw.split(",") if isinstance(raw, str) else raw
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise BadRequest(f'{name} must be a list of texts, as ["127.0.0.1:7431"].')
+    for part in parts:
+        _plain(name, part)
     return tuple(part.strip() for part in parts if part.strip())
 
 

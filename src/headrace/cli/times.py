@@ -9,6 +9,9 @@ from headrace.cli.exits import UsageFault
 from headrace.model.durations import format_duration, parse_duration_ms, parse_size_bytes
 from headrace.model.errors import BadRequest
 
+_DIGITS_MAX = 32
+"""More are no size, and Python refuses to read very many."""
+
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
@@ -35,7 +38,10 @@ def stamp(at_ms: int) -> str:
     """In the time zone of this machine, to the millisecond; `` for a time that is not there."""
     if not at_ms:
         return ""
-    moment = datetime.fromtimestamp(at_ms / 1_000, UTC).astimezone()
+    try:
+        moment = datetime.fromtimestamp(at_ms / 1_000, UTC).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"  # of no year that a calendar has
     return moment.isoformat(sep=" ", timespec="milliseconds")
 
 
@@ -52,7 +58,8 @@ def duration_option(text: str | None, name: str) -> int:
 def size_option(text: str, name: str) -> int:
     """Bytes. A bare number is bytes, too. Raises: `UsageFault`."""
     try:
-        return parse_size_bytes(int(text) if text.isdecimal() else text, name=f"--{name}")
+        is_number = text.isdecimal() and len(text) <= _DIGITS_MAX
+        return parse_size_bytes(int(text) if is_number else text, name=f"--{name}")
     except BadRequest as error:
         raise UsageFault(error.message) from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 
 from headrace.model.errors import BadRequest
 from headrace.model.limits import DELAY_MS_MAX
@@ -35,6 +35,10 @@ UNIT_BYTES = {
 }
 SIZE_BYTES_MAX = 1 << 50
 _TEXT_CHARACTERS_MAX = 64
+_EXACT = Context(prec=2 * _TEXT_CHARACTERS_MAX)
+"""Holds every digit of the longest text times the largest unit."""
+_INT_BITS_SHOWN_MAX = 128
+"""Python refuses to write out an int of many thousand digits."""
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|w|d|h|m|s)"
 _DURATION = re.compile(rf"(?:{_PART}\s*)+", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B|B)", re.ASCII | re.IGNORECASE)
@@ -81,7 +85,8 @@ def _duration_text_ms(text: str, name: str) -> int:
     sizes = [UNIT_MS[unit] for _, unit in parts]
     if sizes != sorted(set(sizes), reverse=True):
         raise BadRequest(f"{name} {_shown(text)}: each unit once, the larger first.")
-    exact_ms = sum(Decimal(number) * UNIT_MS[unit] for number, unit in parts)
+    with localcontext(_EXACT):
+        exact_ms = sum(Decimal(number) * UNIT_MS[unit] for number, unit in parts)
     if exact_ms != int(exact_ms):
         raise BadRequest(f"{name} {_shown(text)} is finer than a millisecond.")
     return int(exact_ms)
@@ -125,7 +130,8 @@ def _size_text_bytes(text: str, name: str) -> int:
     match = _SIZE.fullmatch(stripped) if len(stripped) <= _TEXT_CHARACTERS_MAX else None
     if match is None:
         raise BadRequest(f'{name} {_shown(text)} is no size; write it as "16MiB" or "500KB".')
-    exact_bytes = Decimal(match[1]) * _SIZE_UNITS[match[2].lower()]
+    with localcontext(_EXACT):
+        exact_bytes = Decimal(match[1]) * _SIZE_UNITS[match[2].lower()]
     if exact_bytes != int(exact_bytes):
         raise BadRequest(f"{name} {_shown(text)} is no whole number of bytes.")
     return int(exact_bytes)
@@ -140,5 +146,7 @@ def format_size(size_bytes: int) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > _INT_BITS_SHOWN_MAX:
+        return f"a number of {value.bit_length()} bits"
     text = repr(value)
     return text if len(text) <= _TEXT_CHARACTERS_MAX else f"{text[:_TEXT_CHARACTERS_MAX]}…"

@@ -46,7 +46,7 @@ def id_from_text(text: str) -> bytes:
         job_id = bytes.fromhex(digits)
     except ValueError:
         job_id = b""
-    if len(job_id) != ID_BYTES:
+    if len(job_id) != ID_BYTES or len(digits) != 2 * ID_BYTES:
         raise BadRequest(
             f"{text!r} is not a job id.",
             hint="A job id is a UUID, such as 0190f3a2-7b1c-7def-8123-456789abcdef.",

@@ -10,6 +10,7 @@ judges what it found, all of it at once.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -211,12 +212,14 @@ def queue_settings(defaults: QueueDefaults) -> QueueSettings:
     )
 
 
+@functools.cache
 def sections() -> dict[str, type[msgspec.Struct]]:
     """Section name → its class, in the order of the tree."""
     hints = get_type_hints(Settings)
     return {name: hints[name] for name in Settings.__struct_fields__}
 
 
+@functools.cache
 def fields(section: type[msgspec.Struct]) -> dict[str, Any]:
     """Field name → its annotation, with its range, in the order of the section."""
     hints = get_type_hints(section, include_extras=True)
@@ -324,11 +327,20 @@ def listen_address(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(f"{text!r}: write an IPv6 address as [::1]:7431.")
-    if not separator or not host:
+    if not separator or not can_be_host(host):
         raise ValueError(f"{text!r} is no address; write host:port, as 127.0.0.1:7431.")
-    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= 65_535):
+    is_number = port_text.isascii() and port_text.isdigit() and len(port_text) <= 5
+    if not is_number or int(port_text) > 65_535:
         raise ValueError(f"{text!r}: the port must be from 0 to 65535.")
     return host, int(port_text)
+
+
+def can_be_host(host: str) -> bool:
+    """Whether a resolver can be asked for it: what it cannot encode is no `OSError` there."""
+    try:
+        return bool(host.encode("idna")) and "\0" not in host
+    except UnicodeError:
+        return False
 
 
 def is_loopback(host: str) -> bool:
