@@ -29,6 +29,7 @@ from headrace.model.limits import (
 )
 from headrace.model.pushes import PingPushed, Push
 from headrace.model.replies import Reply
+from headrace.model.settings import can_be_host
 from headrace.protocol.connection import ClientConnection
 from headrace.protocol.states import Phase
 
@@ -52,19 +53,28 @@ class Address(msgspec.Struct, frozen=True):
 
 def parse_url(url: str) -> Address:
     """Of `headrace://host[:port]` or `unix:///path`. Raises: `BadRequest`."""
-    parts = urlsplit(url)
     try:
-        port = parts.port or PORT_DEFAULT
+        address = _address_of(url)
     except ValueError:
-        port = 0
+        address = None
+    if address is None:
+        raise BadRequest(
+            f"{url!r} is not the address of a server.",
+            hint="Write headrace://127.0.0.1:7431 or unix:///path/to/headrace.sock.",
+        )
+    return address
+
+
+def _address_of(url: str) -> Address | None:
+    """Raises: `ValueError` for a port or a host that cannot be one."""
+    parts = urlsplit(url)
     if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
-        return Address(path=unquote(parts.path))
-    if parts.scheme == "headrace" and parts.hostname and port and not parts.path.strip("/"):
-        return Address(host=parts.hostname, port=port)
-    raise BadRequest(
-        f"{url!r} is not the address of a server.",
-        hint="Write headrace://127.0.0.1:7431 or unix:///path/to/headrace.sock.",
-    )
+        path = unquote(parts.path)
+        return None if "\0" in path else Address(path=path)
+    host, port = parts.hostname or "", parts.port or PORT_DEFAULT
+    if parts.scheme == "headrace" and can_be_host(host) and not parts.path.strip("/"):
+        return Address(host=host, port=port)
+    return None
 
 
 class Call:

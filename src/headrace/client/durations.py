@@ -6,6 +6,7 @@ this edge there are only milliseconds.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 
 from headrace.model.durations import parse_duration_ms
@@ -20,6 +21,8 @@ def duration_ms(duration: Duration, name: str, max_ms: int = DELAY_MS_MAX) -> in
     """Milliseconds, 0 or more. Raises: `BadRequest` naming `name`."""
     whole: str | int | timedelta
     if isinstance(duration, float):
+        if not math.isfinite(duration * 1_000):
+            raise BadRequest(f"{name} is {duration} s, which is no duration.")
         whole = round(duration * 1_000)
     elif isinstance(duration, int) and not isinstance(duration, bool):
         whole = duration * 1_000

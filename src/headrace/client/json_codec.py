@@ -105,7 +105,7 @@ def _lower(plain: Any, path: str) -> Any:
 def _lift(info: Any, plain: Any) -> Any:
     """int milliseconds as timedelta wherever the type wants one; all else as it is."""
     if isinstance(info, types.TimeDeltaType):
-        return timedelta(milliseconds=plain) if isinstance(plain, int) else plain
+        return _duration(plain) if isinstance(plain, int) else plain
     if isinstance(info, types.UnionType):
         return _lift_union(info, plain)
     if isinstance(plain, dict):
@@ -113,6 +113,13 @@ def _lift(info: Any, plain: Any) -> Any:
     if isinstance(plain, list):
         return _lift_array(info, plain)
     return plain
+
+
+def _duration(whole_ms: int) -> timedelta:
+    try:
+        return timedelta(milliseconds=whole_ms)
+    except OverflowError:
+        raise msgspec.ValidationError("Duration is out of range") from None
 
 
 def _lift_union(info: types.UnionType, plain: Any) -> Any:

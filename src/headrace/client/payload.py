@@ -86,8 +86,11 @@ class PayloadCodec:
 
 
 def decode_untyped(result: bytes | None) -> Any:
-    """A result whose function is not known here."""
-    return None if result is None else msgspec.json.decode(result)
+    """A result whose function is not known here. Raises: `PayloadMismatch`."""
+    try:
+        return None if result is None else msgspec.json.decode(result)
+    except (ValueError, RecursionError) as error:
+        raise PayloadMismatch(f"The result is no JSON: {error}.") from error
 
 
 def _result_codec(signature: JobSignature) -> JsonCodec:

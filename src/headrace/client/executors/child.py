@@ -122,8 +122,10 @@ class Child:
             return job_type.codec.encode_result(result)
 
     def _receive(self) -> ToChild | None:
+        """None when the worker has closed the pipe, or died in the middle of a message."""
         size = body_bytes(self._pipe.read(HEAD_BYTES))
-        return decode_to_child(self._pipe.read(size)) if size else None
+        body = self._pipe.read(size) if size else b""
+        return decode_to_child(body) if body and len(body) == size else None
 
     def _end_orphan(self) -> None:
         """The worker was killed: its job runs elsewhere soon, and may clean up here.

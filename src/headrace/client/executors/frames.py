@@ -12,6 +12,8 @@ from __future__ import annotations
 import msgspec
 
 from headrace.client.context import JobFacts
+from headrace.client.errors import ChildLost
+from headrace.model.errors import BadRequest
 from headrace.model.job import JobError
 
 HEAD_BYTES = 4
@@ -60,8 +62,26 @@ ToChild = Load | Run
 FromChild = Ready | Said | Returned | Raised | SnoozedFor
 
 _ENCODER = msgspec.msgpack.Encoder()
-decode_to_child = msgspec.msgpack.Decoder(ToChild).decode
-decode_from_child = msgspec.msgpack.Decoder(FromChild).decode
+_TO_CHILD = msgspec.msgpack.Decoder(ToChild)
+_FROM_CHILD = msgspec.msgpack.Decoder(FromChild)
+
+
+def decode_to_child(body: bytes) -> ToChild:
+    """Raises: `BadRequest`."""
+    try:
+        message: ToChild = _TO_CHILD.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The worker sent what is no message: {error}.") from error
+    return message
+
+
+def decode_from_child(body: bytes) -> FromChild:
+    """Raises: `ChildLost`: whoever wrote that cannot be followed any further."""
+    try:
+        message: FromChild = _FROM_CHILD.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise ChildLost(f"The child process sent what is no message: {error}.") from error
+    return message
 
 
 def frame(message: ToChild | FromChild) -> bytes:

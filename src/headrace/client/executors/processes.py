@@ -143,8 +143,7 @@ class _Child:
         if not body or len(body) < size:
             code = await self._process.wait()
             raise ChildLost(f"The process that ran this attempt ended: {_ending(code)}.")
-        answer: FromChild = decode_from_child(body)
-        return answer
+        return decode_from_child(body)
 
 
 def _ending(code: int) -> str:
