@@ -154,38 +154,50 @@ def _breaking(promise: Promise, results: Sequence[Result]) -> Iterator[str]:
 
 
 def _volumes(sources: Sources) -> str:
-    rows = []
+    rows, others = [], []
     for part in sources.parts:
         mine = [result for result in sources.results if result.part == part.name]
         newest = _newest(mine)
+        sums = _sums(newest if part.is_catalogue else mine)
         rows.append(
             (
                 part.name,
                 part.says,
-                _sums(mine) or "not run",
+                _counted(sums, [name for name in part.counts if name in sums]) or "not run",
                 _failures_in_words(mine, newest),
                 f"{sum(result.seconds for result in mine) / 60:.0f}",
                 f"`{newest[-1].commit}`" if newest else "",
             )
         )
+        rest = _counted(sums, [name for name in sums if name not in part.counts])
+        others += [f"- {part.name}: {rest}"] if rest else []
     said = (
         "Sums over all runs of these commits. *Failures* are of the newest commit on which the part"
         " ran; earlier ones led to an entry of the museum and a mend, or to a better check.\n\n"
     )
     heads = ("part", "what it does", "run", "failures", "minutes", "newest commit")
     lines = [line for part in sources.parts for line in _failures(sources.results, part.name)]
-    return said + _table(heads, rows) + ("\n\n" + "\n".join(lines) if lines else "")
+    blocks = [
+        said + _table(heads, rows),
+        "What befell them, by the names of the results:\n\n" + "\n".join(others) if others else "",
+        "What failed:\n\n" + "\n".join(lines) if lines else "",
+    ]
+    return "\n\n".join(block for block in blocks if block)
 
 
 def _newest(results: Sequence[Result]) -> list[Result]:
     return [result for result in results if result.commit == results[-1].commit]
 
 
-def _sums(results: Sequence[Result]) -> str:
+def _sums(results: Sequence[Result]) -> Counter[str]:
     sums: Counter[str] = Counter()
     for result in results:
         sums.update(result.counts)
-    return ", ".join(f"{count:,} {what}" for what, count in sums.items() if count)
+    return sums
+
+
+def _counted(sums: Counter[str], names: Iterable[str]) -> str:
+    return ", ".join(f"{sums[name]:,} {name.replace('_', ' ')}" for name in names if sums[name])
 
 
 def _failures_in_words(results: Sequence[Result], newest: Sequence[Result]) -> str:

@@ -9,7 +9,6 @@ import msgspec
 
 MINUTES = 60
 """What the shares below add up to, on two processors."""
-_SIM = "from headrace.cli.main import main; raise SystemExit(main())"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +24,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """The command as a reader types it."""
     unit: str
     """The count of its results that says how far it came."""
+    counts: tuple[str, ...]
+    """Those that the page shows first; the others follow below."""
     ci: str
     """Its volume in `make test`."""
     planned: int
@@ -33,6 +34,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Its share of `MINUTES`."""
     alone: bool = False
     """It needs both processors, or a quiet machine."""
+    is_catalogue: bool = False
+    """Each run does the same: sums over several runs would say nothing."""
 
     def command(self, count: int, first: int, budget_s: float) -> list[str]:
         filled = {"{count}": count, "{first}": first, "{budget_s}": round(budget_s)}
@@ -52,46 +55,25 @@ PARTS = (
     Part(
         name="processes",
         says="Real servers and workers, killed, stopped, drained, and failed by the kernel",
-        arguments=_module("processes", ""),
-        shown="python -m proof.processes",
+        arguments=_module("processes", "cycles"),
+        shown="python -m proof.processes --cycles 300",
         unit="cycles",
-        ci="10 SIGKILL cycles",
+        counts=("cycles", "stories", "jobs", "scenarios passed"),
+        ci="10 SIGKILL cycles, and one story of each other kind",
         planned=300,
-        minutes=10,
+        minutes=12,
         alone=True,
     ),
     Part(
         name="simulation",
         says="Whole lives of a server, its clients and workers on a simulated machine with faults",
-        arguments=(
-            *("-c", _SIM, "sim", "--seed", "{first}", "--seeds", "{count}"),
-            *("--operations", "1000", "--jobs", "1", "--budget", "{budget_s}s", "--result"),
-        ),
-        shown="headrace sim --seed 0 --seeds 30000 --operations 1000",
+        arguments=_module("simulation", "seeds", "--operations", "1000", "--jobs", "1"),
+        shown="python -m proof.simulation --seeds 30000 --operations 1000",
         unit="seeds",
+        counts=("seeds", "operations", "calls", "records", "states compared"),
         ci="1,000 seeds of 300 operations",
         planned=30_000,
-        minutes=49,
-    ),
-    Part(
-        name="wal",
-        says="Logs torn, cut, flipped, zeroed and mixed up, then recovered",
-        arguments=_module("fuzz", "cases", "wal"),
-        shown="python -m proof.fuzz wal --cases 500000",
-        unit="cases",
-        ci="10,000 cases",
-        planned=500_000,
-        minutes=12,
-    ),
-    Part(
-        name="parsers",
-        says="Every golden vector whole, in pieces, cut and flipped; then guided fuzzing",
-        arguments=_module("fuzz", "", "parsers"),
-        shown="python -m proof.fuzz parsers",
-        unit="cases",
-        ci="all vectors",
-        planned=0,
-        minutes=6,
+        minutes=47,
     ),
     Part(
         name="explorer",
@@ -99,9 +81,32 @@ PARTS = (
         arguments=_module("explorer", "traces"),
         shown="python -m proof.explorer --traces 2000",
         unit="traces",
+        counts=("traces", "prefixes", "states", "recoveries"),
         ci="60 traces of at most 40 calls, 16 states a prefix",
         planned=2_000,
+        minutes=12,
+    ),
+    Part(
+        name="wal",
+        says="Logs torn, cut, flipped, zeroed and mixed up, then recovered",
+        arguments=_module("fuzz", "cases", "wal"),
+        shown="python -m proof.fuzz wal --cases 500000",
+        unit="cases",
+        counts=("cases",),
+        ci="10,000 cases",
+        planned=500_000,
         minutes=10,
+    ),
+    Part(
+        name="parsers",
+        says="Every golden vector whole, in pieces, cut and flipped; then guided fuzzing",
+        arguments=_module("fuzz", "", "parsers"),
+        shown="python -m proof.fuzz parsers",
+        unit="cases",
+        counts=("cases",),
+        ci="all vectors",
+        planned=0,
+        minutes=5,
     ),
     Part(
         name="n-loop",
@@ -109,6 +114,7 @@ PARTS = (
         arguments=_module("n_loop", ""),
         shown="python -m proof.n_loop",
         unit="calls",
+        counts=("workloads", "calls"),
         ci="all small workloads",
         planned=0,
         minutes=4,
@@ -116,12 +122,14 @@ PARTS = (
     Part(
         name="mutants",
         says="Known-bad changes of the code, each of which a check must notice",
-        arguments=("-m", "proof.mutants", "--jobs", "1", "--budget-s", "{budget_s}"),
+        arguments=_module("mutants", "", "--jobs", "1"),
         shown="python -m proof.mutants",
         unit="mutants",
+        counts=("mutants", "caught"),
         ci="one mutant of each class",
         planned=0,
-        minutes=14,
+        minutes=13,
+        is_catalogue=True,
     ),
     Part(
         name="museum",
@@ -129,9 +137,11 @@ PARTS = (
         arguments=_module("museum", "", "--jobs", "1"),
         shown="python -m proof.museum",
         unit="bugs",
+        counts=("bugs",),
         ci="the form of the catalogue",
         planned=0,
         minutes=3,
+        is_catalogue=True,
     ),
 )
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from proof.parts import MINUTES, PARTS, Part
-from proof.result import RESULTS, ROOT, Result, commit_name, kept
+from proof.result import RESULTS, ROOT, RUN, Result, commit_name, kept
 from proof.stopping import Stopping
 
 _GRACE_S = 180.0
@@ -37,8 +37,8 @@ class State(msgspec.Struct):
     """What a run must remember, beside the results."""
 
     commit: str
-    since: str
-    """Results that began before are of another run."""
+    run: str
+    """What its results carry."""
     first: int = 0
     """Number of the first seed or case."""
     ended: list[str] = []
@@ -63,9 +63,7 @@ def progress_of(part: Part, state: State, results: Sequence[Result]) -> Progress
     """What the results of this run say of a part."""
     found = Progress(part)
     for result in results:
-        if (result.part, result.commit) == (part.name, state.commit) and (
-            result.began_at >= state.since
-        ):
+        if (result.part, result.run) == (part.name, state.run):
             found.runs += 1
             found.done += result.counts.get(part.unit, 0)
             found.seconds += result.seconds
@@ -105,7 +103,7 @@ class Run:
             command = part.command(count, self._state.first + before.done, budget_s)
             exit_code = self._execute(part, command, budget_s + _GRACE_S)
             self._judge(part, before, exit_code)
-        if not self._stopping.asked:
+        if not self._stopping.asked and part.name not in self.broken:
             with self._lock:
                 self._state.ended.append(part.name)
                 write_state(self._state, self._directory)
@@ -120,6 +118,7 @@ class Run:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, RUN: self._state.run},
                 start_new_session=True,
             )
             try:
@@ -130,9 +129,13 @@ class Run:
     def _judge(self, part: Part, before: Progress, exit_code: int) -> None:
         after = progress_of(part, self._state, kept())
         log = self._directory / f"{part.name}.log"
-        if after.runs == before.runs:
+        if self._stopping.asked:
+            pass
+        elif after.runs == before.runs:
             self.broken[part.name] = f"left no result (exit code {exit_code}); see {log}"
-        elif exit_code and len(after.failures) == len(before.failures) and not self._stopping.asked:
+        elif after.done < part.planned and after.left_s(self._scale) > _BUDGET_S_MIN:
+            self.broken[part.name] = f"ended before its time and its count; see {log}"
+        elif exit_code and len(after.failures) == len(before.failures):
             self.broken[part.name] = f"ended with exit code {exit_code}; see {log}"
         _say(f"{part.name}: {after.done} {part.unit}, {len(after.failures)} failures")
 
@@ -175,7 +178,7 @@ def read_state(directory: Path, commit: str, first: int, *, fresh: bool) -> Stat
         found = msgspec.json.decode(path.read_bytes(), type=State)
         if (found.commit, found.first) == (commit, first):
             return found
-    state = State(commit, datetime.now(UTC).isoformat(timespec="seconds"), first)
+    state = State(commit, f"{commit}/{datetime.now(UTC).isoformat()}", first)
     write_state(state, directory)
     return state
 
@@ -206,6 +209,9 @@ def table(
         )
         below += [f"{part.name}: {line}" for line in found.failures]
         below += [f"{part.name}: {note}" for note in found.notes]
+    commits = {result.commit for result in results if result.run == state.run}
+    if commits - {state.commit}:
+        below.append(f"The tree changed meanwhile: {', '.join(sorted(commits))}.")
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join([*lines, "", *below]).rstrip(), failed

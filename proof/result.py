@@ -20,6 +20,9 @@ import msgspec
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(os.environ.get("HEADRACE_PROOF_DIR", ROOT / ".proof")) / "results.jsonl"
 
+RUN = "HEADRACE_PROOF_RUN"
+"""Environment variable that names the run of `make prove` to its parts."""
+
 
 class Result(msgspec.Struct, kw_only=True):
     """One run of one part."""
@@ -32,6 +35,8 @@ class Result(msgspec.Struct, kw_only=True):
     """Of the tree that ran; with `+` when it had changes."""
     machine: str = ""
     """Class of the machine: processors, Python, kernel."""
+    run: str = ""
+    """Of `make prove`, when that started it."""
     began_at: str = ""
     seconds: float = 0.0
     counts: dict[str, int] = {}
@@ -48,6 +53,7 @@ class Result(msgspec.Struct, kw_only=True):
 def recorded(part: str, command: str) -> Iterator[Result]:
     """The block fills in the result; it is kept when the block ends, however it ends."""
     result = Result(part=part, command=command, commit=commit_name(), machine=machine_class())
+    result.run = os.environ.get(RUN, "")
     result.began_at = datetime.now(UTC).isoformat(timespec="seconds")
     began_s = time.monotonic()
     try:

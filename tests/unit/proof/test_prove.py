@@ -18,7 +18,6 @@ import sys
 from proof.result import recorded
 count, first, fails, most = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 with recorded("made-up", "made up") as result:
-    result.commit = "c1"
     result.counts = {"cases": min(count, most), "first": first}
     result.failures = [fails] if fails else []
 sys.exit(1 if fails else 0)
@@ -32,6 +31,7 @@ def part(fails: str = "", most: int = 1_000, script: str = DOES, planned: int = 
         arguments=("-c", script, "{count}", "{first}", fails, str(most)),
         shown="python",
         unit="cases",
+        counts=("cases",),
         ci="nothing",
         planned=planned,
         minutes=1,
@@ -84,7 +84,9 @@ def test_interrupted_run_goes_on_where_it_stopped(directory: Path) -> None:
 
 
 def test_part_that_is_slower_than_hoped_says_so_and_has_not_failed(directory: Path) -> None:
-    text, failed, _ = run(part(most=40), directory)
+    slow = DOES.replace("sys.exit(", "result.seconds = 59.0; keep(result); sys.exit(")
+    slow = slow.replace("import recorded", "import keep, recorded")
+    text, failed, _ = run(part(most=40, script=slow, planned=1_000), directory)
 
     assert failed == 0
     assert "its time was over before its count" in text
@@ -114,19 +116,24 @@ def test_part_that_fails_without_a_failure_has_failed(directory: Path) -> None:
     assert "ended with exit code 3" in text
 
 
-def test_results_of_another_commit_or_an_earlier_run_do_not_count(directory: Path) -> None:
-    run(part(), directory)
-    (result,) = kept()
+def test_results_of_another_run_do_not_count(directory: Path) -> None:
+    _, _, state = run(part(), directory)
 
-    for state in (State("c2", result.began_at), State("c1", "9999-01-01T00:00:00+00:00")):
-        assert progress_of(part(), state, kept()).done == 0
-    assert read_state(directory, "c1", 0, fresh=False).ended == ["made-up"]
-    for state in (
+    assert progress_of(part(), state, kept()).done == 100
+    assert progress_of(part(), State("c1", "another"), kept()).done == 0
+    assert read_state(directory, "c1", 0, fresh=False) == state
+    for begun_anew in (
         read_state(directory, "c2", 0, fresh=False),
         read_state(directory, "c2", 5, fresh=False),
         read_state(directory, "c2", 5, fresh=True),
     ):
-        assert state.ended == []
+        assert (begun_anew.ended, begun_anew.run == state.run) == ([], False)
+
+
+def test_tree_that_changed_meanwhile_is_told(directory: Path) -> None:
+    text, _, _ = run(part(), directory)
+
+    assert f"The tree changed meanwhile: {kept()[0].commit}." in text
 
 
 def test_shares_of_time_fit_into_the_whole() -> None:
