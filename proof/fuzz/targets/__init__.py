@@ -1,0 +1,17 @@
+"""Every target, by name."""
+
+from __future__ import annotations
+
+from proof.fuzz.target import Target
+from proof.fuzz.targets import disk, payloads, server, texts, wire
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        *wire.TARGETS,
+        *server.TARGETS,
+        *disk.TARGETS,
+        *texts.TARGETS,
+        *payloads.TARGETS,
+    )
+}
