@@ -245,12 +245,11 @@ class SimLoop(SimThreadLoop):
         super().run_forever()
 
     def close(self) -> None:
-        """Nothing of any thread is left."""
-        super().close()
-        self._agenda.ready.clear()
-        for thread in self._threads:
+        """Nothing of any thread is left, of this one neither."""
+        for thread in (self, *self._threads):
             thread.bury()
         self._threads.clear()
+        self._agenda.ready.clear()
 
     def _run_once(self) -> None:
         self._agenda.collect()
