@@ -8,7 +8,11 @@ import pytest
 from headrace.log.base import Commit
 from headrace.log.file.current import read_current, write_current
 from headrace.log.file.layout import Layout
-from headrace.log.file.segment_format import SEGMENT_HEADER_BYTES
+from headrace.log.file.segment_format import (
+    BODY_OFFSET,
+    COMMIT_ALIGN_BYTES,
+    SEGMENT_HEADER_BYTES,
+)
 from headrace.model.errors import (
     CurrentDamaged,
     IdMismatch,
@@ -85,10 +89,14 @@ def test_every_cut_of_the_newest_commit_leaves_the_others() -> None:
         story.disk.copy_tree("/as-it-was", ROOT)
 
 
-def test_payload_that_holds_bytes_of_the_log_is_no_commit() -> None:
-    """Torn behind its header, such a commit must not pass for the ones it quotes."""
+@pytest.mark.parametrize("quoted_commits", [4, 20])
+def test_payload_that_holds_bytes_of_a_log_is_no_commit(quoted_commits: int) -> None:
+    """Torn behind its header, such a commit must not pass for those it quotes, nor prove by
+    their later numbers that it had been durable."""
+    other = Story(8).start().append(quoted_commits, BODY)
+    quoted = bytes(-BODY_OFFSET % COMMIT_ALIGN_BYTES)
+    quoted += other.disk.peek(other.segments()[-1])[SEGMENT_HEADER_BYTES:6000]
     story = Story(7).start().append(4, BODY)
-    quoted = story.disk.peek(story.segments()[-1])[SEGMENT_HEADER_BYTES:6000]
     story.disk.faults = {story.disk.calls + 1: Fault(crash="after")}
     story.pending = story.next_commit(quoted)
     with pytest.raises(SimCrash):

@@ -55,7 +55,10 @@ def check_crashes(seeds: Iterable[int]) -> None:
             for _ in range(2):
                 live_and_crash(story)
                 story.start()
-            story.append().close().start()
+            story.append().close()
+            if seed % 2:
+                story.crash()
+            story.start()
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise

@@ -285,6 +285,25 @@ def test_job_over_its_timeout_is_ended_by_the_server_after_the_grace() -> None:
     run_simulated(story)
 
 
+def test_timeout_of_a_job_that_runs_over_a_restart_begins_again() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        _, job_id, _ = await _running_job(world, timeout_ms=20_000)
+        await world.pause(limits.STARTED_LOG_AFTER_MS + 2 * STEP_MS)
+        await world.crash()
+        await world.start()
+        beating = world.new_peer()  # the heartbeat's connection is back before the worker's
+        for _ in range(2 + limits.TIMEOUT_GRACE_MS // 10_000):
+            assert (await world.state_of(job_id)).state == State.LEASED
+            await world.ask(c.Heartbeat(session_id(1)), beating)
+            await world.pause(10_000)
+        await world.pause(2 * STEP_MS)
+        job = await world.state_of(job_id)
+        assert (job.state in WAITING_STATES, job.attempt, job.crash_count) == (True, 1, 0)
+
+    run_simulated(story)
+
+
 def test_timeout_begins_when_the_job_does_not_when_it_is_pushed() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()

@@ -129,6 +129,26 @@ def test_snapshot_is_of_the_end_of_a_durable_commit(
     run_simulated(story)
 
 
+def test_snapshot_begun_while_commits_wait_is_where_recovery_goes_on() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env, snapshot_age_ms=60_000).start()
+        await world.ask(world.enqueue())
+        await world.pause(59_900)
+        world.disk.hold()
+        world.send(world.enqueue())
+        await world.pause(200)
+        for _ in range(3):  # the first of these turns is old enough for a snapshot
+            world.send(world.enqueue())
+            await world.pause(1)
+        world.disk.let_go()
+        await _published(world)
+        await world.crash()
+        await world.start()
+        assert world.engine.gauges()["headrace_jobs_ready"] == 5
+
+    run_simulated(story)
+
+
 def test_commits_go_on_while_a_snapshot_is_written() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env, snapshot_wal_bytes=5_000_000).start()

@@ -312,14 +312,17 @@ async def test_call_that_may_not_be_repeated_has_an_unknown_outcome(
     calls = [
         link.call(commands.Delete(job_id)),
         link.call(commands.Claim(("q",), ("other",))),
+        link.call(commands.Revive(job_id)),
+        link.call(commands.Reschedule(job_id)),
         link.call(enqueue(b"")),
         link.call(open_session()),
     ]
     await proxy.arrived.wait()
+    proxy.muted = False
     proxy.cut()
     errors = await asyncio.gather(*calls, return_exceptions=True)
 
-    assert [type(error) for error in errors] == [OutcomeUnknown] * 4
+    assert [type(error) for error in errors] == [OutcomeUnknown] * 6
     assert id_to_text(job_id) in str(errors[0])
     assert isinstance(errors[0], OutcomeUnknown)
     assert errors[0].details["job_ids"] == [job_id]

@@ -147,6 +147,17 @@ async def test_job_that_was_given_back_while_it_waited_is_passed_over() -> None:
         assert b.ran == [1, 3]
 
 
+async def test_job_that_is_settled_between_its_announcement_and_its_start_never_runs() -> None:
+    async with bench(10, noop) as b:
+        [job] = b.add(1)
+        while not b.announced:
+            await asyncio.sleep(0)
+        job.state = SETTLED
+        await passes()
+
+        assert b.ran == []
+
+
 async def test_deadline_stops_the_handler_and_the_slot_goes_on() -> None:
     async def endless(number: int) -> None:
         if number == 1:

@@ -22,6 +22,7 @@ from headrace.model.handshake import Welcome
 from headrace.model.ids import make_job_id, slot_of_queue
 from headrace.model.pushes import JobsPushed
 from headrace.model.replies import (
+    VERDICT_DROP,
     VERDICT_KEEP,
     Done,
     Problem,
@@ -134,6 +135,14 @@ async def worker(server: HandServer, ran: list[int]) -> AsyncIterator[Worker]:
     @app.job()
     async def count(number: int) -> None:
         ran.append(number)
+
+    @app.job()
+    async def stay(number: int) -> None:
+        ran.append(number)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ran.append(-number)
 
     @app.job()
     async def later(ctx: JobContext, number: int) -> None:
@@ -358,6 +367,25 @@ async def test_job_that_is_pushed_twice_runs_once(
 
     assert ran == [1]
     assert len(server.asked) == 1
+
+
+async def test_worker_that_resumes_stops_what_the_server_has_given_to_others(
+    server: HandServer, worker: Worker, ran: list[int]
+) -> None:
+    await server.open()
+    await worker.started()
+    server.push(10, new_id(), kind="stay")
+    await passes()
+    assert ran == [1]
+    worker._resume_from_thread()
+    resuming, future = await server.next(commands.ResumeSession)
+    future.set_result(SessionResumed(verdicts=[VERDICT_DROP]))
+    await passes()
+
+    assert [held.started for held in resuming.held] == [True]
+    assert ran == [1, -1]
+    assert worker.is_idle
+    assert server.asked == []
 
 
 async def test_newer_lease_of_a_job_replaces_the_one_that_waits_here(
