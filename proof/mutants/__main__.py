@@ -100,7 +100,7 @@ class Hunters:
                 return None
             if verdict.outcome == "caught":
                 keep(key, verdict)
-        print(_line(verdict), flush=True)
+        print(f"{_line(verdict)}\n", end="", flush=True)
         return verdict
 
 

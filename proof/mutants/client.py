@@ -51,7 +51,7 @@ CALLS = (
             call.command = msgspec.structs.replace(call.command, resend=True)
 """,
         breaks="I2, I8, contract 1",
-        catchers=(SDK_RECONNECT, pointed(_LINK, "test_enqueue_whose_answer_was_lost")),
+        catchers=(pointed(_LINK, "test_enqueue_whose_answer_was_lost"), SDK_RECONNECT),
     ),
     Mutant(
         name="calls-lost-on-reconnect",
@@ -116,7 +116,7 @@ HOLDING = (
         old="                if verdict == VERDICT_DROP:\n                    self._drop(held)\n",
         new="                if verdict == VERDICT_DROP:\n                    pass\n",
         breaks="contract 3",
-        catchers=(SDK_RECONNECT, pointed(_SESSION, "test_")),
+        catchers=(pointed(_SESSION, "test_worker_that_resumes_stops"),),
     ),
     Mutant(
         name="push-across-a-resume-taken",
@@ -155,7 +155,7 @@ HOLDING = (
         old="        if held.state != STARTED:  # it was cancelled in the pass in between\n",
         new="        if False:\n",
         breaks="contract 8",
-        catchers=(pointed(_SLOTS, "test_"), pointed(_SESSION, "test_")),
+        catchers=(pointed(_SLOTS, "test_job_that_is_settled_between"),),
     ),
     Mutant(
         name="cancel-not-passed-on",

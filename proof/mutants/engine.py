@@ -148,7 +148,7 @@ ORDER = (
         "        self.move(job, lifecycle.PROMOTE, READY)",
         new="        self.move(job, lifecycle.PROMOTE, READY)",
         breaks="I6",
-        catchers=(ENGINE_LIVES, pointed("unit/engine/test_changing.py", "test_reschedule")),
+        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_job_that_becomes_due_stands_behind")),
     ),
     Mutant(
         name="returned-job-lost-in-its-lane",
@@ -240,7 +240,7 @@ NAMES = (
         old="    if known is not None:\n        return job_id, known.state\n",
         new="",
         breaks="I3, I8",
-        catchers=(ENGINE_LIVES, pointed(_RETENTION, "test_remembered_id_says_how")),
+        catchers=(ENGINE_LIVES, pointed(_RETENTION, "test_ids_are_remembered")),
     ),
     Mutant(
         name="ended-ids-not-in-snapshot",

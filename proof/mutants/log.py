@@ -224,7 +224,7 @@ RECOVERY = (
         old="        return zlib.crc32(self.salt)",
         new="        return 0",
         breaks="I2, I15",
-        catchers=(LOG_DAMAGE, pointed(_DAMAGE, "test_payload_that_holds_bytes_of_the_log")),
+        catchers=(LOG_DAMAGE, pointed(_DAMAGE, "test_payload_that_holds_bytes_of_a_log")),
     ),
     Mutant(
         name="content-checksum-ignored",

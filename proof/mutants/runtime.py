@@ -142,9 +142,9 @@ TIME = (
         shipped_by="good_job#90",
         path="runtime/leases.py",
         old="            facts.seen_ns += max(0, RECOVERY_GRACE_MS * NS_PER_MS - facts.lease_ns)\n",
-        new="            facts.seen_ns -= facts.lease_ns\n",
+        new="",
         breaks="I4, contract 3",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_leases_have_their_full_time")),
+        catchers=(NODE_LIVES, pointed(_LEASES, "test_short_lease_outlasts_the_way_back")),
     ),
     Mutant(
         name="expiry-late",
@@ -159,15 +159,32 @@ TIME = (
         catchers=(NODE_LIVES, pointed(_LEASES, "test_session_without_heartbeat")),
     ),
     Mutant(
+        name="expiry-early",
+        mistake="A worker that misses one heartbeat loses its jobs.",
+        shipped_by="bullmq#439",
+        path="runtime/leases.py",
+        old="        deadline_ns = facts.seen_ns + facts.lease_ns\n"
+        "        if deadline_ns > now_ns:",
+        new="        deadline_ns = facts.seen_ns + facts.lease_ns // 3\n"
+        "        if deadline_ns > now_ns:",
+        breaks="I4, contract 3",
+        catchers=(NODE_LIVES, pointed(_LEASES, "test_heartbeats_keep_leases")),
+    ),
+    Mutant(
         name="dead-session-renewed",
-        mistake="A heartbeat brings a session back whose leases are being given to others.",
-        shipped_by="Hangfire#1960",
-        path="runtime/handlers.py",
-        old="        if facts is None or facts.expiring:\n            raise unknown_session",
-        new="        if facts is not None:\n            facts.expiring = False\n"
-        "        if facts is None:\n            raise unknown_session",
-        breaks="I4, I11",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_thousands_of_leases_expire")),
+        mistake="The leases of a session of which nothing is heard are renewed by the server.",
+        shipped_by="procrastinate#740, Hangfire.Mongo#307",
+        path="runtime/leases.py",
+        old="        else:\n            facts.expiring = True\n",
+        new="""\
+        else:
+            facts.seen_ns = now_ns
+            self._wheel.add(now_ns + facts.lease_ns, partial(self._look_at_session, facts))
+            return
+            facts.expiring = True
+""",
+        breaks="I11, contract 2",
+        catchers=(NODE_LIVES, pointed(_LEASES, "test_session_without_heartbeat")),
     ),
     Mutant(
         name="slow-disk-costs-leases",
@@ -196,7 +213,7 @@ TIME = (
         old="                if lease is not None and lease.timeout_ms and lease.started:\n",
         new="                if lease is None:\n",
         breaks="I11",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_job_over_its_timeout")),
+        catchers=(NODE_LIVES, pointed(_LEASES, "test_timeout_of_a_job_that_runs_over")),
     ),
     Mutant(
         name="void-push-delivered",
@@ -247,7 +264,7 @@ KEEPING = (
         old="        self._committer.seal_here()\n",
         new="",
         breaks="I12, I15",
-        catchers=(NODE_LIVES, pointed(_SNAPSHOTS, "test_snapshot_is_of_the_end")),
+        catchers=(NODE_LIVES, pointed(_SNAPSHOTS, "test_snapshot_begun_while")),
     ),
     Mutant(
         name="snapshot-under-a-wrong-index",
@@ -258,7 +275,7 @@ KEEPING = (
         "                self._epoch, self._committer.durable_index\n"
         "            ),\n",
         breaks="I12, I15",
-        catchers=(NODE_LIVES, pointed(_SNAPSHOTS, "test_snapshot_is_of_the_end")),
+        catchers=(NODE_LIVES, pointed(_SNAPSHOTS, "test_snapshot_begun_while")),
     ),
     Mutant(
         name="snapshot-without-its-last-block",
