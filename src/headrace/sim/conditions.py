@@ -24,6 +24,7 @@ ORPHAN_KIND = "orphan"
 """Nobody runs it: its jobs wait for ever, and rightly so."""
 LEASE_MS = 2_000
 FAULT_CLASSES = ("kill", "power", "pause", "network", "disk", "clock", "worker")
+EMBEDDED_PROBABILITY = 0.15
 _DAY_MS = 86_400_000
 
 
@@ -48,7 +49,7 @@ def conditions_of(seed: int) -> Conditions:
     calm = draw.random() < 0.1
     return Conditions(
         seed=seed,
-        embedded=False,
+        embedded=draw.random() < EMBEDDED_PROBABILITY,
         clients=draw.randint(1, 3),
         sessions=draw.randint(0, 2),
         workers=draw.randint(0, 2),

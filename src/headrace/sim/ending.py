@@ -15,7 +15,7 @@ from headrace.model.commands import ResumeQueue
 from headrace.model.errors import ClientError, InvariantViolated
 from headrace.model.replies import JobView
 from headrace.sim.actors import Asker, HandlerWorker
-from headrace.sim.conditions import DIRECTORY, KINDS, QUEUES, SERVER
+from headrace.sim.conditions import DIRECTORY, KINDS, QUEUES
 from headrace.sim.final import Checkup, Final
 from headrace.sim.history import Recorded
 from headrace.sim.world import World
@@ -116,12 +116,12 @@ def _fault_of(engine: Engine) -> str:
 
 
 async def _stop(world: World) -> None:
+    """The server in good order; an embedded one ends with its process, as it must bear."""
     world.end()
-    process = world.processes[SERVER]
-    world.stop_server(STOP_MS)
-    await process.wait()
-    for other in world.processes.values():
-        other.kill()
+    world.hosting.stop(STOP_MS)
+    await world.hosting.wait_stopped()
+    for process in world.processes.values():
+        process.kill()
 
 
 def _checkup(world: World) -> Checkup:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headrace.sim.conditions import SERVER
 from headrace.testing.sim_disk import Fault as DiskFault
 from headrace.testing.sim_network import Weather
 
 if TYPE_CHECKING:
     from headrace.sim.world import World
+    from headrace.testing.sim_process import SimProcess
 
 Break = Callable[["World", random.Random], None]
 DURATIONS_MS = (1, 30, 500, 3_000, 12_000)
@@ -36,21 +36,25 @@ class Fault(msgspec.Struct, frozen=True):
 # --- processes
 
 
+def some_process(world: World, dice: random.Random, names: list[str]) -> SimProcess:
+    return world.processes[dice.choice(names)]
+
+
 def kill_server(world: World, dice: random.Random) -> None:
-    world.kill(SERVER)
+    world.kill(world.server_process)
 
 
 def stop_server(world: World, dice: random.Random) -> None:
     """In good order, as a deploy does."""
-    world.stop_server(dice.choice((0, 300, 5_000)))
+    world.hosting.stop(dice.choice((0, 300, 5_000)))
 
 
 def kill_worker(world: World, dice: random.Random) -> None:
-    world.kill(dice.choice(world.worker_names or world.asker_names))
+    world.kill(some_process(world, dice, world.worker_names or world.asker_names))
 
 
 def kill_asker(world: World, dice: random.Random) -> None:
-    world.kill(dice.choice(world.asker_names))
+    world.kill(some_process(world, dice, world.asker_names))
 
 
 def power_cut(world: World, dice: random.Random) -> None:
@@ -70,17 +74,18 @@ def power_cut(world: World, dice: random.Random) -> None:
 
 
 def pause_server(world: World, dice: random.Random) -> None:
-    world.pause(SERVER, dice.choice(DURATIONS_MS))
+    world.pause(world.server_process, dice.choice(DURATIONS_MS))
 
 
 def pause_other(world: World, dice: random.Random) -> None:
-    world.pause(dice.choice(world.worker_names + world.asker_names), dice.choice(DURATIONS_MS))
+    process = some_process(world, dice, world.worker_names + world.asker_names)
+    world.pause(process, dice.choice(DURATIONS_MS))
 
 
 def block_worker(world: World, dice: random.Random) -> None:
     """Its loop stands still, as under a handler that blocks; its heartbeat goes on."""
     if world.worker_names:
-        process = world.processes[dice.choice(world.worker_names)]
+        process = some_process(world, dice, world.worker_names)
         process.block(dice.choice(DURATIONS_MS) / 1_000)
 
 

@@ -99,6 +99,8 @@ def lived_of(plan: Plan) -> Lived:
     try:
         final = loop.run_until_complete(_drive(world, plan))
     finally:
+        world.hosting.close()
+        loop.run_until_complete(asyncio.sleep(0))
         loop.close()
     return _judged(world, plan, final)
 
@@ -152,7 +154,8 @@ def _judged(world: World, plan: Plan, final: Final) -> Lived:
 
 def _unhandled(world: World) -> list[str]:
     """Exceptions that no code of any process took care of."""
-    errors = world.machine.errors + world.others.errors
+    machines = dict.fromkeys((world.machine, world.others))
+    errors = [error for machine in machines for error in machine.errors]
     return [f"unhandled: {name}: {context.get('exception')!r}" for name, context in errors]
 
 

@@ -10,7 +10,6 @@ Must never decide for the code under test: the world only starts, breaks and wat
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
@@ -18,22 +17,18 @@ from functools import partial
 from typing import Any
 
 from headrace.engine.engine import Engine
-from headrace.log.base import Log, Lost, Refused
 from headrace.model.commands import Command, Enqueue
-from headrace.model.env import Env
-from headrace.model.errors import ClockPast, DiskFailed, SyncFailed, UnsafeDirectory
-from headrace.model.records import MACHINE_VERSION
-from headrace.server.compose import RunningServer, serve
+from headrace.server.compose import RunningServer
 from headrace.sim.actors import Asker, HandlerWorker
-from headrace.sim.conditions import DIRECTORY, PORT, SERVER, Conditions
+from headrace.sim.conditions import Conditions
 from headrace.sim.final import Recovery
 from headrace.sim.history import Happened, History
-from headrace.sim.observe import LogObserver, ObservedLog
+from headrace.sim.hosting import Embedded, Hosting, OwnProcess
+from headrace.sim.observe import LogObserver
 from headrace.sim.seeds import derived
-from headrace.testing.sim_disk import SimCrash
 from headrace.testing.sim_loop import SimLoop
 from headrace.testing.sim_network import SimNetwork
-from headrace.testing.sim_process import ProcessKilled, SimMachine, SimProcess
+from headrace.testing.sim_process import SimMachine, SimProcess
 
 SESSION_ID_BYTES = 16
 RESTART_MS = (0, 20, 400, 3_000)
@@ -61,12 +56,13 @@ class World:
         self.recoveries: list[Recovery] = []
         self.network = SimNetwork(loop, derived(seed, "network"))
         self.machine = SimMachine(loop, derived(seed, "a"), name="server", network=self.network)
-        self.others = SimMachine(loop, derived(seed, "b"), name="others", network=self.network)
+        self.others = self.machine
+        """Where clients and workers run."""
+        if not conditions.embedded:
+            self.others = SimMachine(loop, derived(seed, "b"), name="others", network=self.network)
         self.clock = self.machine.clock
         options = conditions.settings.engine_options()
         self.observer = LogObserver(self.history, self.clock, options)
-        self.server: RunningServer | None = None
-        """While it serves."""
         self.processes: dict[str, SimProcess] = {}
         """The newest of each name."""
         self.askers = [Asker(self, f"client {no}") for no in range(conditions.clients)]
@@ -75,24 +71,21 @@ class World:
             for no in range(conditions.sessions)
         ]
         self.workers = [HandlerWorker(self, f"worker {no}") for no in range(conditions.workers)]
-        self._draw = random.Random(derived(seed, "world"))
-        self._ended = False
+        self.hosting: Hosting = Embedded(self) if conditions.embedded else OwnProcess(self)
+        self.is_over = False
+        """Whatever ends from here on is not started again."""
         self._retired = False
-        self._disk_may_fail = "disk" in conditions.faults
-        self._clock_may_jump = "clock" in conditions.faults
-        self._stopping: asyncio.Event | None = None
         self._known: set[bytes] = set()
         self._undoing: list[Callable[[], None]] = []
 
     @property
     def url(self) -> str:
-        return f"headrace://{self.machine.name}:{PORT}"
+        return self.hosting.url
 
     @property
     def engine(self) -> Engine | None:
         """Of the server, while it leads."""
-        leader = self.server.node._leader if self.server is not None else None
-        return leader.engine if leader is not None else None
+        return _engine_of(self.server) if self.server is not None else None
 
     @property
     def actors(self) -> list[Actor]:
@@ -115,7 +108,7 @@ class World:
     # --- who lives
 
     def begin(self) -> None:
-        self.start_server()
+        self.hosting.begin()
         for actor in self.actors:
             self.start(actor.name, actor.main)
 
@@ -129,73 +122,28 @@ class World:
             self.know(job.job_id for job in command.jobs)
         self.processes[asker.name].call(partial(asker.act, command))
 
-    # --- the server
+    # --- the server, whoever runs it
 
-    def start_server(self) -> None:
-        self.processes[SERVER] = process = self.machine.start(SERVER, self._serve)
-        self.loop.create_task(self._look_after(process))
+    @property
+    def server(self) -> RunningServer | None:
+        """While it serves."""
+        process = self.hosting.process
+        return self.hosting.server if process is not None and process.alive else None
 
-    async def _serve(self, env: Env) -> None:
-        """The process of the server, from its start to its stop or failure."""
-        ended = asyncio.Event()
-        self._stopping = ended
-        server = await serve(
-            env,
-            DIRECTORY,
-            self.conditions.settings,
-            report=self._report,
-            on_failed=lambda error: ended.set(),
-            make_log=partial(self._make_log, env),
-        )
-        self.server = server
-        self.look_at_recovery()
-        await ended.wait()
-        await server.stop(self.drain_ms)
-        self.server = None
+    @property
+    def server_process(self) -> SimProcess | None:
+        return self.hosting.process
 
-    drain_ms = 0
+    def process_of(self, pid: int) -> SimProcess | None:
+        running = self.machine.running()
+        return next((process for process in running if process.pid == pid), None)
 
-    def stop_server(self, drain_ms: int) -> None:
-        """SIGTERM: it ends in good order, if it is well; and is started again."""
-        if self._stopping is not None and self.processes[SERVER].alive:
-            self.drain_ms = drain_ms
-            self.processes[SERVER].call(self._stopping.set)
-
-    async def _look_after(self, process: SimProcess) -> None:
-        """When it has ended another one is started, as an init system does."""
-        try:
-            await process.result()
-        except (ProcessKilled, SimCrash):
-            pass
-        except Exception as error:
-            self._judge_failed_start(error)
-        self.server = self._stopping = None
-        await asyncio.sleep(self._draw.choice(RESTART_MS) / 1_000)
-        if not self._ended:
-            self.start_server()
-
-    def _judge_failed_start(self, error: Exception) -> None:
-        """A crash alone never stops a start; a failing disk may, and says so."""
-        self.note("server failed", error=f"{type(error).__name__}: {error}")
-        disk_failed = isinstance(error, SyncFailed | DiskFailed | UnsafeDirectory | Lost | Refused)
-        clock_jumped = isinstance(error, ClockPast)
-        if not ((disk_failed and self._disk_may_fail) or (clock_jumped and self._clock_may_jump)):
-            self.faults.append(f"start: {type(error).__name__}: {error}")
-
-    def _make_log(self, env: Env) -> Log:
-        settings = self.conditions.settings.log
-        log = ObservedLog(
-            env, DIRECTORY, segment_bytes=settings.segment_bytes, machine_version=MACHINE_VERSION
-        )
-        log.observer = self.observer
-        return log
-
-    def _report(self, event: str, **fields: Any) -> None:
+    def report(self, event: str, **fields: Any) -> None:
         self.note(event, **fields)
 
-    def look_at_recovery(self) -> None:
+    def look_at_recovery(self, server: RunningServer) -> None:
         """What the node has recovered is what the log says, seen by a second engine."""
-        engine, observer = self.engine, self.observer
+        engine, observer = _engine_of(server), self.observer
         assert engine is not None
         replica = observer.replica
         if (engine.last_index, engine.digest()) != (replica.last_index, replica.digest()):
@@ -226,17 +174,17 @@ class World:
     def asker_names(self) -> list[str]:
         return [asker.name for asker in self.askers]
 
-    def kill(self, name: str) -> None:
+    def kill(self, process: SimProcess | None) -> None:
         """SIGKILL; an asker or a worker is there again after a moment, as a new process."""
-        self.note(f"{name} killed")
-        self.processes[name].kill()
-        if name != SERVER:
-            self.loop.call_later(REBORN_S, self._start_again, name)
+        if process is not None and process.alive:
+            self.note(f"{process.name} killed")
+            process.kill()
+            self.loop.call_later(REBORN_S, self._start_missing)
 
-    def _start_again(self, name: str) -> None:
-        if not self._retired and not self.processes[name].alive:
-            [actor] = [one for one in self.actors if one.name == name]
-            self.start(name, actor.main)
+    def _start_missing(self) -> None:
+        for actor in () if self._retired else self.actors:
+            if not self.processes[actor.name].alive:
+                self.start(actor.name, actor.main)
 
     def retire(self, actors: Iterable[Actor]) -> None:
         """They are gone for good."""
@@ -246,18 +194,19 @@ class World:
 
     def end(self) -> None:
         """Whatever ends from here on is not started again."""
-        self._ended = self._retired = True
+        self.is_over = self._retired = True
 
     def power_cut(self, dice: random.Random) -> None:
-        """Of the server's machine."""
+        """Of the server's machine, with everybody who runs there."""
         self.note("power cut")
         self.machine.power_cut(dice)
+        self.loop.call_later(REBORN_S, self._start_missing)
 
-    def pause(self, name: str, duration_ms: int) -> None:
-        process = self.processes[name]
-        self.note(f"{name} paused", for_ms=duration_ms)
-        process.pause()
-        self.until(duration_ms, process.go_on)
+    def pause(self, process: SimProcess | None, duration_ms: int) -> None:
+        if process is not None:
+            self.note(f"{process.name} paused", for_ms=duration_ms)
+            process.pause()
+            self.until(duration_ms, process.go_on)
 
     # --- faults that end by themselves
 
@@ -277,3 +226,8 @@ class World:
         if undo in self._undoing:
             self._undoing.remove(undo)
             undo()
+
+
+def _engine_of(server: RunningServer) -> Engine | None:
+    leader = server.node._leader
+    return leader.engine if leader is not None else None
