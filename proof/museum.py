@@ -152,7 +152,7 @@ def _shown(bug: Bug, tree: Tree) -> tuple[str, str]:
     if not failed:
         return f"the bug is back and {bug.regression} does not notice", ""
     first = failed[0]
-    said = f"{first.errors[0]}: {_last_line(first.message.partition(chr(10))[0])}"
+    said = ": ".join(filter(None, (first.errors[0], first.message.partition("\n")[0].strip())))
     if bug.fails_with not in first.errors or _NO_BUG & set(first.errors):
         return f"fails with {said}, and not with {bug.fails_with}", said
     return _foreign(ended, tree), said
