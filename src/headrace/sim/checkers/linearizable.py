@@ -47,8 +47,10 @@ _NANOS = 1_000_000
 class Surroundings:
     """What may happen to a job by itself; the closures of sets of states are kept."""
 
-    def __init__(self, *, start_by: bool, cancels: bool, forgets: bool) -> None:
+    def __init__(self, *, start_by: bool, cancels: bool, unseen: bool, forgets: bool) -> None:
         self.start_by = start_by
+        self.unseen = unseen
+        """A lease may be granted to somebody who never hears of it."""
         self.cancels = cancels
         self.forgets = forgets
         self._closed: dict[States, States] = {}
@@ -69,7 +71,8 @@ class Surroundings:
     def _next(self, one: One) -> Iterator[One]:
         phase, token, nacked, top, kept = one
         if phase == WAITING:
-            yield LEASED, 0, False, top, True
+            if self.unseen:
+                yield LEASED, 0, False, top, True
             if self.start_by:
                 yield CANCELLED, token, nacked, top, True
         elif phase == LEASED:
@@ -329,6 +332,12 @@ class _Arounds:
         # Log time may have jumped, when the wall clock did and the node began anew.
         log_ms = times[-1][1] - times[0][1] if times else 0
         self._forgets = max(span_ms, log_ms) > REMEMBER_MS // 2
+        events, asked = life.history.events, life.asked.of_type
+        self._unseen = (
+            c.OpenSession in asked
+            or any(call.reply is None for call in asked[c.Claim])
+            or any(isinstance(event, PushedLease | HandlerBegan) for event in events)
+        )
         self._known: dict[tuple[bool, bool], Surroundings] = {}
 
     def of(self, items: list[Item]) -> Surroundings:
@@ -342,7 +351,10 @@ class _Arounds:
         found = self._known.get((start_by, cancels))
         if found is None:
             found = self._known[start_by, cancels] = Surroundings(
-                start_by=start_by, cancels=cancels, forgets=self._forgets
+                start_by=start_by,
+                cancels=cancels,
+                unseen=self._unseen,
+                forgets=self._forgets,
             )
         return found
 
