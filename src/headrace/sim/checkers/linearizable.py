@@ -1,237 +1,52 @@
 """Each job as an object of its own: is there one order of calls that explains all answers?
 
-The judge sees what clients saw and nothing else: no log, no engine. A job is absent, waiting,
-leased under a token, or final; what time and crashes do to it (a lease ends, a lost push is
-granted to nobody, retention forgets) may happen between any two calls, so a state of the search
-is the set of states in which the job can be. That is permissive where a log would know better,
-and exact where it counts: no answer may contradict another.
+The judge sees what clients saw and nothing else: no log, no engine. Outcomes that nobody knows
+are treated as Jepsen does: they may take effect at any time after the call, or never.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 from headrace.model import commands as c
 from headrace.model.job import State
 from headrace.model.limits import REMEMBER_MS
-from headrace.model.replies import Changed, JobView
+from headrace.model.replies import Changed
 from headrace.sim.checkers.asked import EXISTING, OK, REFUSED, UNKNOWN, Item
 from headrace.sim.checkers.base import Breaches, Checker, Life, is_refused
+from headrace.sim.checkers.job_model import (
+    ABSENT,
+    DEAD,
+    FINAL,
+    LEASED,
+    NOTHING,
+    SUCCEEDED,
+    WAITING,
+    Effect,
+    States,
+    Surroundings,
+    ack_refused,
+    acked,
+    cancelled,
+    created,
+    deleted,
+    existing,
+    granted,
+    is_held,
+    nacked,
+    not_held,
+    not_kept,
+    only,
+    released,
+    revived,
+    viewed,
+)
 from headrace.sim.history import NEVER, Call, HandlerBegan, PushedLease
 from headrace.sim.linearizability import FOR_EVER, Operation, linearize
 
-ABSENT = 0
-WAITING = int(State.READY)
-LEASED = int(State.LEASED)
-SUCCEEDED = int(State.SUCCEEDED)
-DEAD = int(State.DEAD)
-CANCELLED = int(State.CANCELLED)
-_FINAL = (SUCCEEDED, DEAD, CANCELLED)
-_PHASE = {int(State.SCHEDULED): WAITING, int(State.BLOCKED): WAITING}
-
 BEGINNING = -1
-
-One = tuple[int, int, bool, int, bool]
-"""(phase, token of its newest lease, that lease ended by nack, highest token seen, kept).
-
-Token 0 is a lease that nobody has seen. A final job that is not kept is remembered by id only."""
-States = frozenset[One]
-Effect = Callable[[One], Iterable[One]]
-"""Where one state may lead; nothing: the answer would be wrong there."""
-
-NOTHING: One = (ABSENT, 0, False, 0, True)
 _NANOS = 1_000_000
-
-
-class Surroundings:
-    """What may happen to a job by itself; the closures of sets of states are kept."""
-
-    def __init__(self, *, start_by: bool, cancels: bool, unseen: bool, forgets: bool) -> None:
-        self.start_by = start_by
-        self.unseen = unseen
-        """A lease may be granted to somebody who never hears of it."""
-        self.cancels = cancels
-        self.forgets = forgets
-        self._closed: dict[States, States] = {}
-
-    def closed(self, states: States) -> States:
-        """These states, and all that time alone makes of them."""
-        found = self._closed.get(states)
-        if found is None:
-            reached = set(states)
-            waiting = list(states)
-            while waiting:
-                new = [one for one in self._next(waiting.pop()) if one not in reached]
-                reached.update(new)
-                waiting += new
-            found = self._closed[states] = frozenset(reached)
-        return found
-
-    def _next(self, one: One) -> Iterator[One]:
-        phase, token, nacked, top, kept = one
-        if phase == WAITING:
-            if self.unseen:
-                yield LEASED, 0, False, top, True
-            if self.start_by:
-                yield CANCELLED, token, nacked, top, True
-        elif phase == LEASED:
-            yield WAITING, token, False, top, True
-            yield DEAD, token, False, top, True
-            if self.cancels:
-                yield CANCELLED, token, False, top, True
-        elif phase != ABSENT and kept:
-            yield phase, token, nacked, top, False
-        elif phase != ABSENT and self.forgets:
-            yield ABSENT, 0, False, top, True
-
-    def step(self, effect: Effect, *, may_not: bool) -> Callable[[States], States | None]:
-        """`may_not`: it may as well not have happened."""
-
-        def step(states: States) -> States | None:
-            reached = {after for one in states for after in effect(one)}
-            if may_not:
-                reached |= states
-            return self.closed(frozenset(reached)) if reached else None
-
-        return step
-
-
-# --- what an operation does to one state, by its answer
-
-
-def _created(one: One) -> Iterator[One]:
-    if one[0] == ABSENT:
-        yield WAITING, 0, False, one[3], True
-
-
-def _existing(state: int) -> Effect:
-    phase = _PHASE.get(state, state)
-
-    def effect(one: One) -> Iterator[One]:
-        if one[0] != ABSENT and (not phase or one[0] == phase):
-            yield one
-
-    return effect
-
-
-def _only(*phases: int) -> Effect:
-    def effect(one: One) -> Iterator[One]:
-        if one[0] in phases:
-            yield one
-
-    return effect
-
-
-def _granted(token: int) -> Effect:
-    def effect(one: One) -> Iterator[One]:
-        if one[0] == WAITING and token > one[3]:
-            yield LEASED, token, False, token, True
-
-    return effect
-
-
-def _acked(token: int) -> Effect:
-    def effect(one: One) -> Iterator[One]:
-        phase, held, _, top, _ = one
-        if held == token:
-            if phase == LEASED:
-                yield SUCCEEDED, token, False, top, True
-            elif phase == SUCCEEDED:
-                yield one
-
-    return effect
-
-
-def _ack_refused(token: int) -> Effect:
-    def effect(one: One) -> Iterator[One]:
-        if one[1] != token or one[0] not in (LEASED, SUCCEEDED):
-            yield one
-
-    return effect
-
-
-def _nacked(token: int, *, cancels: bool) -> Effect:
-    def effect(one: One) -> Iterator[One]:
-        phase, held, nacked, top, kept = one
-        if held != token:
-            return
-        if phase == LEASED:
-            yield WAITING, token, True, top, True
-            yield DEAD, token, True, top, True
-            if cancels:
-                yield CANCELLED, token, True, top, True
-        elif nacked or (not kept and phase in (DEAD, CANCELLED)):
-            yield one
-
-    return effect
-
-
-def _released(token: int, *, cancels: bool) -> Effect:
-    def effect(one: One) -> Iterator[One]:
-        if one[0] == LEASED and one[1] == token:
-            yield WAITING, token, False, one[3], True
-            if cancels:
-                yield CANCELLED, token, False, one[3], True
-
-    return effect
-
-
-def _is_held(token: int) -> Effect:
-    def effect(one: One) -> Iterator[One]:
-        if one[0] == LEASED and one[1] == token:
-            yield one
-
-    return effect
-
-
-def _not_held(token: int) -> Effect:
-    def effect(one: One) -> Iterator[One]:
-        if one[0] != LEASED or one[1] != token:
-            yield one
-
-    return effect
-
-
-def _cancelled(one: One) -> Iterator[One]:
-    phase, token, nacked, top, kept = one
-    if phase in (WAITING, CANCELLED):
-        yield CANCELLED, token, nacked, top, kept
-
-
-def _revived(one: One) -> Iterator[One]:
-    if one[0] in _FINAL and one[4]:
-        yield WAITING, one[1], False, one[3], True
-
-
-def _deleted(one: One) -> Iterator[One]:
-    phase, token, nacked, top, kept = one
-    if phase == WAITING:
-        yield CANCELLED, token, nacked, top, False
-    elif phase in _FINAL and kept:
-        yield phase, token, nacked, top, False
-
-
-def _not_kept(one: One) -> Iterator[One]:
-    if one[0] == ABSENT or not one[4]:
-        yield one
-
-
-def _viewed(view: JobView) -> Effect:
-    phase = _PHASE.get(view.state, view.state)
-
-    def effect(one: One) -> Iterator[One]:
-        at, token, nacked, top, kept = one
-        if at != phase or not kept:
-            return
-        if token == view.token or (not token and not view.token):
-            yield one
-        elif not token and view.token > top:
-            # Now somebody has seen the lease that nobody had seen.
-            yield at, view.token, nacked, view.token, kept
-
-    return effect
-
 
 # --- from items of calls to operations
 
@@ -258,11 +73,11 @@ class _Job:
 
     def begin(self) -> None:
         """It was made by a call of which nobody knows the id that it got."""
-        step = self.around.step(_created, may_not=False)
+        step = self.around.step(created, may_not=False)
         self.operations.append(Operation("enqueue", BEGINNING, FOR_EVER, step))
 
     def grant(self, token: int, seen_ns: int, source: object) -> None:
-        step = self.around.step(_granted(token), may_not=False)
+        step = self.around.step(granted(token), may_not=False)
         label = f"lease {token} granted"
         self.operations.append(Operation(label, BEGINNING, seen_ns, step, source))
 
@@ -293,7 +108,7 @@ class Linearizable(Checker):
             if nameless and not any(item.verb == "enqueue" for item in items):
                 job.begin()
             for call in purges.get(_queue_of(items), ()):
-                job.add(_item(call), _deleted, "purge", may_not=not _is_open(call))
+                job.add(_item(call), deleted, "purge", may_not=not _is_open(call))
             yield from self._search(job_id, job)
 
     def _search(self, job_id: bytes, job: _Job) -> Breaches:
@@ -424,43 +239,43 @@ def _wanted(job: _Job, item: Item) -> Effect:
     """What the operation does if it happens."""
     cancels, token = job.around.cancels, item.token
     wanted: dict[str, Effect] = {
-        "enqueue": _created,
-        "ack": _acked(token),
-        "nack": _nacked(token, cancels=cancels),
-        "release": _released(token, cancels=cancels),
-        "cancel": _cancelled,
-        "revive": _revived,
-        "delete": _deleted,
+        "enqueue": created,
+        "ack": acked(token),
+        "nack": nacked(token, cancels=cancels),
+        "release": released(token, cancels=cancels),
+        "cancel": cancelled,
+        "revive": revived,
+        "delete": deleted,
     }
     return wanted[item.verb]
 
 
 def _enqueue(job: _Job, item: Item) -> None:
     if item.outcome == UNKNOWN or item.is_early:
-        job.add_open(item, _created, "enqueue")
+        job.add_open(item, created, "enqueue")
     elif item.outcome == OK:
-        job.add(item, _created, "enqueue")
+        job.add(item, created, "enqueue")
     elif item.outcome == EXISTING:
         assert item.existing is not None
         if item.existing.job_id == item.job_id:
             # Its own first try may have made the job that it then found.
-            job.add(item, _created, "enqueue, first try", may_not=True)
-            job.add(item, _existing(item.existing.state), "enqueue of an existing job")
+            job.add(item, created, "enqueue, first try", may_not=True)
+            job.add(item, existing(item.existing.state), "enqueue of an existing job")
     elif item.code == "id_conflict" and item.call.reply is not None:
-        job.add(item, _existing(0), "enqueue in conflict")
+        job.add(item, existing(0), "enqueue in conflict")
 
 
 def _claim(job: _Job, item: Item) -> None:
-    job.add(item, _granted(item.token), f"claim of lease {item.token}")
+    job.add(item, granted(item.token), f"claim of lease {item.token}")
 
 
 def _ack(job: _Job, item: Item) -> None:
     if item.outcome == UNKNOWN or item.is_early:
-        job.add_open(item, _acked(item.token), f"ack of lease {item.token}")
+        job.add_open(item, acked(item.token), f"ack of lease {item.token}")
     elif item.outcome == OK:
-        job.add(item, _acked(item.token), f"ack of lease {item.token}")
+        job.add(item, acked(item.token), f"ack of lease {item.token}")
     elif item.code in _GONE:
-        job.add(item, _ack_refused(item.token), f"refused ack of lease {item.token}")
+        job.add(item, ack_refused(item.token), f"refused ack of lease {item.token}")
 
 
 _GONE = frozenset({"stale_lease", "unknown_job"})
@@ -473,14 +288,14 @@ def _settle(job: _Job, item: Item) -> None:
     elif item.outcome == OK:
         job.add(item, _wanted(job, item), label)
     elif item.code in _GONE:
-        job.add(item, _not_held(item.token), f"refused {label}")
+        job.add(item, not_held(item.token), f"refused {label}")
 
 
 def _extend(job: _Job, item: Item) -> None:
     if item.outcome == OK:
-        job.add(item, _is_held(item.token), f"extend of lease {item.token}")
+        job.add(item, is_held(item.token), f"extend of lease {item.token}")
     elif item.code in _GONE:
-        job.add(item, _not_held(item.token), f"refused extend of lease {item.token}")
+        job.add(item, not_held(item.token), f"refused extend of lease {item.token}")
 
 
 def _change(job: _Job, item: Item) -> None:
@@ -490,9 +305,9 @@ def _change(job: _Job, item: Item) -> None:
             job.add_open(item, _wanted(job, item), verb)
     elif item.outcome == OK:
         if verb in ("reschedule", "priority"):
-            job.add(item, _only(WAITING), verb)
+            job.add(item, only(WAITING), verb)
         elif verb == "cancel" and isinstance(reply, Changed) and reply.state == LEASED:
-            job.add(item, _only(LEASED), "cancel of a leased job")
+            job.add(item, only(LEASED), "cancel of a leased job")
         else:
             job.add(item, _wanted(job, item), verb)
     elif item.code in _REFUSALS:
@@ -501,18 +316,18 @@ def _change(job: _Job, item: Item) -> None:
 
 _REFUSALS: dict[str, dict[str, Effect]] = {
     "wrong_state": {
-        "cancel": _only(SUCCEEDED, DEAD),
-        "reschedule": _only(LEASED, *_FINAL),
-        "priority": _only(LEASED, *_FINAL),
-        "revive": _only(WAITING, LEASED),
-        "delete": _only(LEASED),
+        "cancel": only(SUCCEEDED, DEAD),
+        "reschedule": only(LEASED, *FINAL),
+        "priority": only(LEASED, *FINAL),
+        "revive": only(WAITING, LEASED),
+        "delete": only(LEASED),
     },
     "unknown_job": {
-        "cancel": _only(ABSENT),
-        "reschedule": _only(ABSENT),
-        "priority": _only(ABSENT),
-        "revive": _not_kept,
-        "delete": _not_kept,
+        "cancel": only(ABSENT),
+        "reschedule": only(ABSENT),
+        "priority": only(ABSENT),
+        "revive": not_kept,
+        "delete": not_kept,
     },
 }
 
@@ -522,9 +337,9 @@ def _read(job: _Job, item: Item) -> None:
         view = getattr(item.call.reply, "job", None)
         if view is not None:
             word = State(view.state).word
-            job.add(item, _viewed(view), f"{item.verb}: {word} under lease {view.token}")
+            job.add(item, viewed(view), f"{item.verb}: {word} under lease {view.token}")
     elif item.code == "unknown_job":
-        job.add(item, _not_kept, f"{item.verb}: unknown")
+        job.add(item, not_kept, f"{item.verb}: unknown")
 
 
 _OPERATIONS: dict[str, Callable[[_Job, Item], None]] = {
