@@ -200,6 +200,9 @@ class SimThreadLoop(asyncio.BaseEventLoop):
         self._agenda.add_timer(when, self, asyncio.Handle(callback, (), self, None))
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        if self._ended:
+            coro.close()
+            raise RuntimeError("Event loop is closed")
         task: asyncio.Task[Any] = super().create_task(coro, **options)
         self._task_count += 1
         self._task_numbers[task] = self._task_count

@@ -502,3 +502,36 @@ def test_waiting_for_nothing_is_refused(loop: SimLoop) -> None:
 
     with pytest.raises(RuntimeError, match="waits in vain"):
         loop.run_until_complete(scene())
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_end_of_a_simulation_is_silent_whatever_its_processes_still_want() -> None:
+    loop = SimLoop()
+    machine = SimMachine(loop)
+    done: list[str] = []
+
+    async def late() -> None:
+        done.append("late")
+
+    async def main(env: ProcessEnv) -> None:
+        thread = env.threads.loop_thread("other")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            thread.submit(late())
+            await asyncio.sleep(1)
+            done.append("after")
+
+    async def scene() -> None:
+        machine.start("killed", main)
+        machine.start("alive", main)
+        await asyncio.sleep(1)
+        machine.processes[0].kill()
+
+    loop.run_until_complete(scene())
+    loop.close()
+    machine.processes.clear()
+    gc.collect()
+
+    assert done == []
+    assert machine.errors == []
