@@ -58,7 +58,7 @@ class Unit(msgspec.Struct, frozen=True):
 
 def main() -> int:
     options = _options()
-    units = sorted(_units(options), key=lambda unit: unit.position)
+    units = sorted(units_of(options), key=lambda unit: unit.position)
     command = f"python -m proof.processes --cycles {options.cycles} --seed-from {options.seed_from}"
     with recorded(PART, command) as result, Stopping(options.budget_s) as stopping:
         result.notes.append(f"did not run: {rights.no_lazyfs().reason}")
@@ -85,7 +85,7 @@ def _options() -> argparse.Namespace:
 # --- units
 
 
-def _units(options: argparse.Namespace) -> Iterator[Unit]:
+def units_of(options: argparse.Namespace) -> Iterator[Unit]:
     for kind, campaign in campaigns.KINDS.items():
         if options.only and kind not in options.only:
             continue
@@ -110,7 +110,7 @@ class Telling:
     def __init__(self, result: Result, stopping: Stopping) -> None:
         self._result = result
         self._stopping = stopping
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._done = Tally()
         self._sums = Tally()
 
@@ -135,6 +135,7 @@ class Telling:
         try:
             tally = unit.tell(directory)
         except rights.DoesNotRun as error:
+            self._begun(unit)
             self._note(f"did not run: {unit.kind}: {error}")
         except Exception as error:
             self._failed(unit, error, directory)
@@ -143,6 +144,11 @@ class Telling:
             self._passed(unit, tally, time.monotonic() - begun_s)
         shutil.rmtree(directory, ignore_errors=True)
 
+    def _begun(self, unit: Unit) -> None:
+        """It had its turn, whatever came of it."""
+        with self._lock:
+            self._done[unit.kind] += 1
+
     def _note(self, note: str) -> None:
         with self._lock:
             if note not in self._result.notes:
@@ -150,7 +156,7 @@ class Telling:
 
     def _failed(self, unit: Unit, error: Exception, directory: Path) -> None:
         with self._lock:
-            self._done[unit.kind] += 1
+            self._begun(unit)
             line = f"{unit.kind}: {_sentence(error)}; replay: {unit.replay}"
             self._result.failures.append(line)
             traceback.print_exception(error)
@@ -158,7 +164,7 @@ class Telling:
 
     def _passed(self, unit: Unit, tally: Tally, seconds: float) -> None:
         with self._lock:
-            self._done[unit.kind] += 1
+            self._begun(unit)
             self._sums.update(tally)
             self._sums["stories"] += 1
             print(f"{unit.kind:<16} {seconds:6.1f} s  {_shown(tally)}", flush=True)
@@ -174,8 +180,8 @@ def _sentence(error: Exception) -> str:
 def _scenario(name: str) -> Callable[[Path], Tally]:
     def tell(directory: Path) -> Tally:
         report = directory / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "long or not long", "-p"]
-        command += ["no:cacheprovider", f"--junitxml={report}", f"tests/e2e/{name}.py"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += [f"--junitxml={report}", f"tests/e2e/{name}.py"]
         ran = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=SCENARIO_S, check=False
         )
@@ -187,13 +193,15 @@ def _scenario(name: str) -> Callable[[Path], Tally]:
 
 
 def _counted(report: Path) -> Tally:
-    """Raises: `DoesNotRun` when all of it was skipped."""
-    tally = Tally()
+    """Raises: `DoesNotRun` with the first reason when all of it was skipped."""
+    tally, reasons = Tally(), list[str]()
     for case in ElementTree.parse(report).iter("testcase"):
         skipped = case.find("skipped")
         tally["scenarios passed" if skipped is None else "scenarios skipped"] += 1
+        if skipped is not None:
+            reasons.append(skipped.get("message", ""))
     if not tally["scenarios passed"]:
-        raise rights.DoesNotRun(rights.Lack("every scenario of one file was skipped"))
+        raise rights.DoesNotRun(rights.Lack(next(iter(reasons), "there is no scenario")))
     return tally
 
 

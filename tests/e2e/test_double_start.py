@@ -14,7 +14,7 @@ def test_one_of_many_servers_gets_the_directory(tmp_path: Path, seed: int) -> No
 
 
 def test_one_of_many_applications_owns_the_directory(tmp_path: Path, seed: int) -> None:
-    applications_start_at_once(tmp_path, seed, rounds=2, count=3)
+    applications_start_at_once(tmp_path, seed, rounds=1, count=4)
 
 
 @pytest.mark.long

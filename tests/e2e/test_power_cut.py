@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.crash.kills import ServerStory
 from tests.e2e.crash.power import Machine
 
-CUTS = 4
+CUTS = 3
 
 WRITER = """
 import os, sys

@@ -34,7 +34,7 @@ def test_wall_clock_that_jumps_under_load_costs_nobody_a_lease(tmp_path: Path, s
         members.begin("worker", works=True).wait_ready()
         for offset_s in (HOUR_S, -HOUR_S, 0):
             wall.move_to(offset_s)
-            wait_for_acks(journal, 50)
+            wait_for_acks(journal, 20)
         server.child.wait_for_event("wall_clock_jumped")
         members.terminate("producer")
         views = asyncio.run(drained(server.url, journal))

@@ -50,18 +50,6 @@ def no_preload() -> Lack | None:
     return None if shutil.which("cc") else Lack("no C compiler (cc) is installed", is_package=True)
 
 
-@cache
-def no_mount() -> Lack | None:
-    """No file system of a few MiB can be mounted."""
-    if os.geteuid() != 0:
-        return Lack("mounting a small file system needs root")
-    with tempfile.TemporaryDirectory() as root:
-        lack = _failure(["mount", "-t", "tmpfs", "tmpfs", root], "mounting is not allowed")
-        if lack is None:
-            _failure(["umount", "--lazy", root], "unmounting")
-    return lack
-
-
 def no_lazyfs() -> Lack:
     """Power cuts are made by a recorder of our own."""
     return Lack(
