@@ -41,6 +41,7 @@ from headrace.model.errors import (
     Internal,
     OutcomeUnknown,
     Unauthenticated,
+    Unavailable,
     Unsupported,
     UnsupportedVersion,
 )
@@ -91,6 +92,20 @@ REPEATABLE = frozenset(
 """Not: `Claim`, `Revive`, `Reschedule` and `Delete`, whose second run is another act; nor what
 speaks for a connection (`OpenSession`, `ResumeSession`, `SetCredit`, `Heartbeat`): the
 `on_connected` of its owner says it anew."""
+
+_READING = (
+    commands.GetJob,
+    commands.ListJobs,
+    commands.WaitJob,
+    commands.Watch,
+    commands.ExplainJob,
+    commands.GetQueue,
+    commands.ListQueues,
+    commands.ListSessions,
+    commands.GetStats,
+    commands.Flush,
+)
+"""They change nothing, so that no refusal leaves a doubt."""
 
 HOPELESS = (Unauthenticated, Forbidden, UnsupportedVersion, Unsupported)
 """Refusals of a handshake that the next attempt would meet again."""
@@ -259,7 +274,7 @@ class Link(Listener):
 
     def on_refusal(self, call: Call, error: HeadraceError) -> None:
         if not isinstance(error, (Draining, OutcomeUnknown)) or not is_repeatable(call.command):
-            call.fail(error)
+            call.fail(_after_a_lost_try(call, error) if call.lost else error)
             return
         if isinstance(error, Draining):
             call.sent = call.lost
@@ -433,6 +448,14 @@ def is_repeatable(command: Command | msgspec.Struct) -> bool:
     if isinstance(command, commands.Enqueue):
         return all(job.job_id for job in command.jobs)
     return type(command) in REPEATABLE
+
+
+def _after_a_lost_try(call: Call, error: HeadraceError) -> HeadraceError:
+    """What a refusal is worth when an earlier try of the call may have been taken: an
+    `overloaded` is true of this try only."""
+    if isinstance(error, Unavailable) and not isinstance(call.command, _READING):
+        return _unknown(call.command, f"{error.message} An earlier try was lost: nobody knows")
+    return error
 
 
 def _unknown(command: Command | msgspec.Struct, why: str) -> OutcomeUnknown:

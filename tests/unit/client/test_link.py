@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from headrace.client.connection import parse_url
+from headrace.client.connection import Call, parse_url
 from headrace.client.reconnect import Link, LinkOptions
 from headrace.model import commands
 from headrace.model.errors import (
@@ -18,6 +18,7 @@ from headrace.model.errors import (
     FrameTooLarge,
     HeadraceError,
     OutcomeUnknown,
+    Overloaded,
     Unauthenticated,
     UnknownJob,
 )
@@ -298,6 +299,30 @@ async def arrived(link: Link, job_id: bytes) -> None:
             except UnknownJob:
                 continue
             return
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_overload_met_by_a_repeated_call_says_nothing_of_its_first_try(lost: bool) -> None:
+    link = Link(real_env(), "headrace://127.0.0.1:1")
+    future = asyncio.get_running_loop().create_future()
+    job_id = new_id()
+    call = Call(enqueue(job_id), future, deadline_s=0.0)
+    call.lost = lost
+    link.on_refusal(call, Overloaded())
+    error = future.exception()
+
+    assert type(error) is (OutcomeUnknown if lost else Overloaded)
+    assert not lost or error.details["job_ids"] == [job_id]
+
+
+async def test_overload_met_by_a_repeated_read_is_an_overload() -> None:
+    link = Link(real_env(), "headrace://127.0.0.1:1")
+    future = asyncio.get_running_loop().create_future()
+    call = Call(commands.GetJob(new_id()), future, deadline_s=0.0)
+    call.lost = True
+    link.on_refusal(call, Overloaded())
+
+    assert type(future.exception()) is Overloaded
 
 
 async def test_call_that_may_not_be_repeated_has_an_unknown_outcome(
