@@ -315,7 +315,10 @@ class SimTransport(asyncio.Transport):
             self._reset_came = True
             if self.network.shared.draw.random() < 0.5:
                 self._unread.clear()
-            self._read()
+            if self._unsent:
+                self._lose(_reset_by_peer())
+            else:
+                self._read()
 
     def note_room(self) -> None:
         if self._unsent and not self._write_is_due:
@@ -367,7 +370,7 @@ class SimTransport(asyncio.Transport):
             self._take()
             self._read_soon()
         elif self._reset_came:
-            self._lose(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
+            self._lose(_reset_by_peer())
         elif self._end_came and not self._end_is_told:
             self._end_is_told = True
             if not cast(asyncio.Protocol, self._protocol).eof_received():
@@ -443,3 +446,7 @@ class SimTransport(asyncio.Transport):
         if self._protocol is not None:
             self._protocol.connection_lost(error)
         self.close_socket()
+
+
+def _reset_by_peer() -> OSError:
+    return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))

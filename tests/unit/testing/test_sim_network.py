@@ -277,6 +277,20 @@ def test_data_that_was_never_read_makes_the_end_a_reset(run: Run) -> None:
     run(scene)
 
 
+def test_sender_that_waits_and_does_not_read_learns_of_the_reset_all_the_same(run: Run) -> None:
+    async def scene(at: Scene) -> None:
+        client, server = await at.pair()
+        server.transport.pause_reading()
+        client.transport.pause_reading()
+        client.transport.write(bytes(2 * WINDOW_BYTES))
+        await asyncio.sleep(1)
+        at.server.kill()
+        await asyncio.sleep(1)
+        assert isinstance(client.lost_by, ConnectionResetError)
+
+    run(scene)
+
+
 def test_silence_keeps_everything_and_healing_delivers_it(run: Run) -> None:
     async def scene(at: Scene) -> None:
         client, server = await at.pair()
