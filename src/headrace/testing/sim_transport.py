@@ -167,7 +167,7 @@ class Direction:
             self._network.reset_count += 1
             target.outgoing.reset()
         elif self.reset_at is not None and self.carried_bytes + len(piece) >= self.reset_at:
-            self._receive(piece[: self.reset_at - self.carried_bytes])
+            self._receive(piece[: max(0, self.reset_at - self.carried_bytes)])
             self._network.reset_count += 1
             self._connection.reset()
         else:

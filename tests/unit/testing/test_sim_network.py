@@ -264,6 +264,20 @@ def test_reset_comes_at_exactly_that_byte(run: Run, at_byte: int) -> None:
     run(scene)
 
 
+def test_reset_planned_for_a_byte_that_has_passed_comes_with_the_next_one(run: Run) -> None:
+    async def scene(at: Scene) -> None:
+        client, server = await at.pair()
+        client.transport.write(b"01234")
+        await asyncio.sleep(1)
+        at.connection.to_server.reset_at = 3
+        client.transport.write(b"56789")
+        await asyncio.sleep(1)
+        assert server.received == b"01234"
+        assert isinstance(server.lost_by, ConnectionResetError)
+
+    run(scene)
+
+
 def test_data_that_was_never_read_makes_the_end_a_reset(run: Run) -> None:
     async def scene(at: Scene) -> None:
         client, server = await at.pair()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import gc
 import random
 from collections.abc import Awaitable, Callable, Iterator
@@ -405,6 +407,25 @@ def test_power_that_fails_inside_a_call_ends_the_process_there(
 
     assert seen == []
     assert machine.errors == []
+
+
+def test_disk_faults_come_by_chance_too(loop: SimLoop, machine: SimMachine) -> None:
+    draw = random.Random(1)
+
+    def one_in_three(method: str, path: str) -> Fault | None:
+        unlucky = method == "mkdir" and draw.random() < 1 / 3
+        return Fault(error_number=errno.EIO) if unlucky else None
+
+    async def main(env: ProcessEnv) -> list[str]:
+        for number in range(30):
+            with contextlib.suppress(OSError):
+                env.disk.mkdir(f"/{number}")
+        return env.disk.listdir("/")
+
+    machine.disk.befall = one_in_three
+    made = loop.run_until_complete(machine.start("p", main).result())
+
+    assert 15 <= len(made) <= 25
 
 
 def test_a_process_that_kills_itself_does_not_come_back_from_it(
