@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 
 from headrace.sim.campaign import campaign
 from headrace.sim.life import command_of, plan_for
@@ -28,16 +29,20 @@ def main() -> int:
 
 
 def _run(seeds: range, options: argparse.Namespace, result: Result) -> None:
+    lived: Counter[str] = Counter()
+
     def note(outcome: Outcome) -> None:
+        """The result is true after each life, however the run ends."""
+        lived.update({"seeds": 1, "operations": outcome.operations, **outcome.counts})
+        result.counts = dict(lived)
         if outcome.violations:
             again = command_of(plan_for(outcome.seed, options.operations), options.operations)
             result.failures.append(f"{outcome.violations[0]} | {again}")
             print(result.failures[-1], flush=True)
 
-    sums = campaign(
+    campaign(
         seeds, options.operations, jobs=options.jobs, budget_s=options.budget_s, on_outcome=note
     )
-    result.counts = {"seeds": sums.seeds, "operations": sums.operations, **sums.counts}
 
 
 def _options() -> argparse.Namespace:
