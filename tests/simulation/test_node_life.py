@@ -219,6 +219,22 @@ def test_wait_ends_with_the_state_of_then() -> None:
     run_simulated(story)
 
 
+def test_wait_outlives_an_end_that_is_undone_in_the_same_turn() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        job_id = world.job_id()
+        await world.ask(world.enqueue(job_id))
+        world.send(c.Cancel(job_id))
+        world.send(c.Revive(job_id))
+        wait = world.send(c.WaitJob(job_id, 60_000))
+        await world.pause(1_000)
+        assert wait not in world.peer.answers
+        await world.ask(c.Cancel(job_id))
+        assert (await world.peer.answer(wait)).job.state == State.CANCELLED
+
+    run_simulated(story)
+
+
 def test_wait_for_a_job_that_is_deleted_ends_with_unknown_job() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()

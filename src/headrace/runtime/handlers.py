@@ -348,9 +348,20 @@ class Handlers:
             self._waits.park(command.job_id, peer, request_id, None, command.wait_ms)
 
     def job_ended(self, job_id: bytes) -> None:
-        """Whoever waits for it has its answer with this turn."""
+        """Whoever waits for it has its answer with this turn.
+
+        Revived since, in the same turn: its end is still to come.
+        """
+        if self._waits.first(job_id) is None or self._is_live(job_id):
+            return
         for waiter in self._waits.take(job_id):
             self._answer_wait(waiter)
+
+    def _is_live(self, job_id: bytes) -> bool:
+        try:
+            return self._engine.end_view(job_id) is None
+        except ClientError:
+            return False
 
     def wait_overdue(self, waiter: Waiter[bytes, None]) -> None:
         """The state it has now is the answer."""
