@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import threading
 import time
@@ -14,6 +16,7 @@ import pytest
 
 from headrace import App, Depends, JobContext, JobFailed, Retry, State
 from headrace.client.discovery import load_app
+from headrace.runtime.env import real_env
 from tests.e2e.sdk_kit import Events, serving, until, working
 
 CHILD_JOBS = """
@@ -129,6 +132,19 @@ async def test_child_that_dies_costs_an_attempt_and_nothing_else(child_app: App)
 
     assert [error.type for error in errors] == ["ChildLost"]
     assert "exit code 3" in errors[0].message
+
+
+async def test_child_that_dies_while_it_is_idle_costs_no_job_an_attempt(child_app: App) -> None:
+    async with working(child_app, target="child_jobs:app", processes=1):
+        [first, *_] = await run(child_app, "pid_and", 1)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: not real_env().host.process_exists(first))
+        job = await child_app.job_types["pid_and"].enqueue(2)
+        [second, *_] = await job.result("20s")
+        view = await job.view()
+
+    assert second != first
+    assert (view.attempt, view.errors) == (1, [])
 
 
 async def test_failures_in_a_child_steer_the_job_as_elsewhere(child_app: App) -> None:

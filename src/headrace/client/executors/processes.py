@@ -62,7 +62,7 @@ class HandlerProcesses:
     async def _run(
         self, facts: JobFacts, payload: bytes, reporter: Reporter, limits: ChildLimits
     ) -> bytes | None:
-        child = self._idle.pop() if self._idle else await self._start()
+        child = await self._idle_or_new()
         try:
             answer = await child.run(Run(facts, payload), facts, reporter)
         except BaseException:
@@ -73,6 +73,15 @@ class HandlerProcesses:
         else:
             self._idle.append(child)
         return _result_of(answer)
+
+    async def _idle_or_new(self) -> _Child:
+        """One that lives: the end of an idle one must not cost the next job an attempt."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.is_alive:
+                return child
+            await self._end(child)
+        return await self._start()
 
     async def close(self) -> None:
         """All children have ended."""
@@ -103,8 +112,14 @@ class HandlerProcesses:
 class _Child:
     def __init__(self, process: ChildProcess) -> None:
         self._process = process
+        self._ended = asyncio.get_running_loop().create_task(process.wait())
         self._jobs = 0
         self._rss_bytes = 0
+
+    @property
+    def is_alive(self) -> bool:
+        """As far as this loop has heard."""
+        return not self._ended.done()
 
     async def load(self, target: str) -> None:
         self._process.write(frame(Load(target)))
@@ -130,18 +145,16 @@ class _Child:
     async def end(self) -> None:
         """The process is gone."""
         self._process.terminate()
-        try:
-            async with asyncio.timeout(KILL_AFTER_MS / 1_000):
-                await self._process.wait()
-        except TimeoutError:
+        await asyncio.wait([self._ended], timeout=KILL_AFTER_MS / 1_000)
+        if self.is_alive:
             self._process.kill()
-            await self._process.wait()
+            await asyncio.wait([self._ended])
 
     async def _receive(self) -> FromChild:
         size = body_bytes(await self._process.read(HEAD_BYTES))
         body = await self._process.read(size) if size else b""
         if not body or len(body) < size:
-            code = await self._process.wait()
+            code = await asyncio.shield(self._ended)
             raise ChildLost(f"The process that ran this attempt ended: {_ending(code)}.")
         return decode_from_child(body)
 
