@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headrace.model import records as r
-from headrace.model.commands import Enqueue, GetJob
+from headrace.model.commands import Enqueue, GetJob, GetQueue, ListJobs, ListQueues
 from headrace.model.errors import UnknownJob
 from headrace.model.options import EngineOptions
 from headrace.model.queue import DURABILITY_ASYNC, QueueSettings
@@ -92,7 +92,7 @@ def test_a_reader_who_is_told_of_another_time_is_seen() -> None:
     story = lived()
     last_call(story, GetJob).reply.index -= 1  # type: ignore[union-attr]
 
-    assert "state is" in complaints("ReadersSeeTheLog", story)[0]
+    assert "job state is" in complaints("ReadersSeeTheLog", story)[0]
 
 
 def test_a_reader_who_does_not_find_what_is_there_is_seen() -> None:
@@ -102,7 +102,26 @@ def test_a_reader_who_does_not_find_what_is_there_is_seen() -> None:
     error.index = call.reply.index  # type: ignore[union-attr]
     call.reply, call.error = None, error
 
-    assert "that it is unknown" in complaints("ReadersSeeTheLog", story)[0]
+    assert "is 'unknown_job', and should be" in complaints("ReadersSeeTheLog", story)[0]
+
+
+def test_a_page_that_lacks_a_job_and_a_queue_that_miscounts_are_seen() -> None:
+    story = lived()
+    story.run(ListJobs())
+    story.run(GetQueue("mail"))
+    story.run(ListQueues())
+
+    assert complaints("ReadersSeeTheLog", story) == []
+
+    last_call(story, ListJobs).reply.jobs.pop()  # type: ignore[union-attr]
+    last_call(story, GetQueue).reply.queue.ready = 7  # type: ignore[union-attr]
+    last_call(story, ListQueues).reply.queues[0].dead = 7  # type: ignore[union-attr]
+
+    found = complaints("ReadersSeeTheLog", story)
+
+    assert "jobs is [" in found[0]
+    assert "queue ready is 7" in found[1]
+    assert "queues dead is 7" in found[2]
 
 
 # --- ViewsFitTheLedger

@@ -2,28 +2,37 @@
 
 Live state, replayed state, and a snapshot with what follows it must be the same; and since
 each answer names the index that it observed, whatever a reader was told must be what replay
-shows at just that index.
+answers at just that index.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 
+import msgspec
+
 from headrace.engine.engine import Engine
-from headrace.model.commands import GetJob, WaitJob
-from headrace.model.errors import HeadraceError, UnknownJob
-from headrace.model.replies import JobReply, JobView
+from headrace.model import commands as c
+from headrace.model.errors import ClientError, HeadraceError
+from headrace.model.replies import QueuePage, QueueReply, Reply
 from headrace.sim.checkers.asked import index_of
 from headrace.sim.final import Final
 from headrace.sim.history import Call, Recorded
 
+READS = (c.GetJob, c.WaitJob, c.ListJobs, c.GetQueue, c.ListQueues)
+"""What is answered from the state alone. Sessions, statistics and explanations also show what
+only the leader of that moment knows."""
+
+Answer = Reply | str
+"""Of a refusal, its code."""
+
 
 class Seen:
-    """What one reader was told of a job, and what replay shows at that index."""
+    """What one reader was told, and what replay answers at that index."""
 
     __slots__ = ("call", "replayed", "told")
 
-    def __init__(self, call: Call, told: JobView | None, replayed: JobView | None) -> None:
+    def __init__(self, call: Call, told: Answer, replayed: Answer) -> None:
         self.call = call
         self.told = told
         self.replayed = replayed
@@ -47,33 +56,47 @@ class Replayed:
                 if event.index in stops:
                     self.digests[event.index] = self.engine.digest()
                 for call in reads.get(event.index, ()):
-                    self.seen.append(Seen(call, _told(call), self._view(call)))
+                    self.seen.append(Seen(call, _told(call), self._answer(call.command)))
             self.engine.check_state()
         except HeadraceError as error:
             self.fault = f"at index {self.engine.last_index}: {error}"
         except (KeyError, IndexError) as error:
             self.fault = f"at index {self.engine.last_index}: {error!r}"
 
-    def _view(self, call: Call) -> JobView | None:
-        command = call.command
-        assert isinstance(command, GetJob | WaitJob)
-        with_payload = command.with_payload if isinstance(command, GetJob) else True
+    def _answer(self, command: c.Command) -> Answer:
+        if isinstance(command, c.WaitJob):
+            command = c.GetJob(command.job_id)
         try:
-            return self.engine.job_view(command.job_id, with_payload)
-        except HeadraceError:
-            return None
+            return _timeless(self.engine.run(command))
+        except ClientError as error:
+            return error.code
 
 
-def _told(call: Call) -> JobView | None:
-    return call.reply.job if isinstance(call.reply, JobReply) else None
+def _told(call: Call) -> Answer:
+    if call.reply is not None:
+        return _timeless(call.reply)
+    assert call.error is not None
+    return call.error.code
+
+
+def _timeless(reply: Reply) -> Reply:
+    """Without what depends on the moment and not on the state."""
+    if isinstance(reply, QueueReply) and reply.queue is not None:
+        queue = msgspec.structs.replace(reply.queue, oldest_ready_ms=0)
+        return QueueReply(queue=queue)
+    if isinstance(reply, QueuePage):
+        queues = [msgspec.structs.replace(view, oldest_ready_ms=0) for view in reply.queues]
+        return QueuePage(queues=queues, cursor=reply.cursor)
+    plain = Reply()
+    return msgspec.structs.replace(reply, index=plain.index, durability=plain.durability)
 
 
 def _reads_by_index(calls: list[Call]) -> dict[int, list[Call]]:
-    """Answered reads; a refusal is one when it says that the job is unknown."""
+    """Reads that the server has answered or refused for their own sake."""
     found: defaultdict[int, list[Call]] = defaultdict(list)
     for call in calls:
-        if isinstance(call.command, GetJob | WaitJob) and (
-            call.reply is not None or isinstance(call.error, UnknownJob)
+        if isinstance(call.command, READS) and (
+            call.reply is not None or isinstance(call.error, ClientError)
         ):
             found[index_of(call)].append(call)
     return found
