@@ -23,7 +23,7 @@ KINDS = ("send", "cut", "sum")
 ORPHAN_KIND = "orphan"
 """Nobody runs it: its jobs wait for ever, and rightly so."""
 LEASE_MS = 2_000
-FAULT_CLASSES = ("kill", "power", "pause", "network", "disk", "clock", "worker")
+FAULT_CLASSES = ("kill", "power", "pause", "network", "disk", "rot", "clock", "worker")
 EMBEDDED_PROBABILITY = 0.15
 _DAY_MS = 86_400_000
 

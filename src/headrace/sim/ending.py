@@ -41,7 +41,9 @@ async def ended(world: World) -> Final:
         return Final(at_ns=world.clock.mono_ns())
     final = _seen(world, engine, gone)
     final.healed_ms = (final.at_ns - healed_ns) // 1_000_000
+    seen_count = len(world.history.events)
     await _stop(world)
+    del world.history.events[seen_count:]  # the stop itself is not part of what was judged
     final.checkups.append(_checkup(world))
     return final
 

@@ -6,6 +6,7 @@ or when the faults of the life are over.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headrace.sim.conditions import DIRECTORY
 from headrace.testing.sim_disk import Fault as DiskFault
+from headrace.testing.sim_disk import SimDisk
 from headrace.testing.sim_network import Weather
 
 if TYPE_CHECKING:
@@ -169,6 +172,34 @@ def slow_disk(world: World, dice: random.Random) -> None:
     world.until(dice.choice(DURATIONS_MS), hurry)
 
 
+def rot_a_bit(world: World, dice: random.Random) -> None:
+    """One bit of a file at rest, while nobody runs; back in order after the next start.
+
+    Not of the newest segment: a commit that rots before the watermark names it cannot be
+    told from a torn one.
+    """
+    disk = world.machine.disk
+    if world.conditions.embedded or disk.dead or world.rotten is not None:
+        return
+    world.kill(world.server_process)
+    paths = _files_at_rest(disk)
+    if paths:
+        path = dice.choice(paths)
+        content = disk.peek(path)
+        world.rot(path, dice.randrange(len(content)), 1 << dice.randrange(8))
+
+
+def _files_at_rest(disk: SimDisk) -> list[str]:
+    found: list[str] = []
+    for folder, newest in (("wal", 1), ("snapshots", 0)):
+        with contextlib.suppress(OSError):
+            names = [
+                f"{DIRECTORY}/{folder}/{name}" for name in disk.listdir(f"{DIRECTORY}/{folder}")
+            ]
+            found += names[: len(names) - newest]
+    return [path for path in found if disk.peek(path)]
+
+
 # --- clocks
 
 
@@ -197,6 +228,7 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "fill_disk": Fault(2, fill_disk),
         "slow_disk": Fault(3, slow_disk),
     },
+    "rot": {"rot_a_bit": Fault(4, rot_a_bit)},
     "clock": {"wall_jump": Fault(3, wall_jump), "suspend": Fault(2, suspend)},
     "worker": {
         "kill_worker": Fault(5, kill_worker),

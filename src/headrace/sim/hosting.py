@@ -16,7 +16,7 @@ import msgspec
 
 from headrace.log.base import Log, Lost, Refused
 from headrace.model.env import Env
-from headrace.model.errors import ClockPast, DiskFailed, SyncFailed, UnsafeDirectory
+from headrace.model.errors import ClockPast, DiskFailed, StopError, SyncFailed, UnsafeDirectory
 from headrace.model.records import MACHINE_VERSION
 from headrace.model.settings import ServerSettings, Settings
 from headrace.server import compose
@@ -71,10 +71,15 @@ class Hosting:
 
     def serves(self, server: RunningServer) -> None:
         self.server = server
+        self.world.unrot()
         self.world.look_at_recovery(server)
 
     def judge_failed_start(self, error: BaseException) -> None:
         """A crash alone never stops a start; a failing disk may, and says so."""
+        if self.world.rotten is not None and isinstance(error, StopError):
+            self.world.note("rot found", code=error.stop_code)
+            self.world.unrot()
+            return
         faults = self.world.conditions.faults
         self.world.note("server failed", error=f"{type(error).__name__}: {error}")
         disk = isinstance(error, SyncFailed | DiskFailed | UnsafeDirectory | Lost | Refused)

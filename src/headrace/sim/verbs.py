@@ -238,7 +238,7 @@ def purge(asker: Asker, dice: random.Random) -> c.Command:
 def configure(asker: Asker, dice: random.Random) -> c.Command:
     settings = QueueSettings(
         retry=dice.choice((RetryPolicy(cap_ms=4_000), RetryPolicy(attempt_max=4, base_ms=10))),
-        durability=dice.choice((1, 1, 2)),
+        durability=dice.choice((0, 1, 1, 2)),
         succeeded_age_ms=dice.choice((300, 86_400_000)),
         succeeded_count=dice.choice((0, 3, 10_000)),
         dead_age_ms=dice.choice((1_000, 86_400_000)),

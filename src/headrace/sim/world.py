@@ -72,6 +72,8 @@ class World:
         ]
         self.workers = [HandlerWorker(self, f"worker {no}") for no in range(conditions.workers)]
         self.hosting: Hosting = Embedded(self) if conditions.embedded else OwnProcess(self)
+        self.rotten: tuple[str, int, int] | None = None
+        """File, offset and bits of the fault that the next start has to find."""
         self.is_over = False
         """Whatever ends from here on is not started again."""
         self._retired = False
@@ -201,6 +203,23 @@ class World:
         self.note("power cut")
         self.machine.power_cut(dice)
         self.loop.call_later(REBORN_S, self._start_missing)
+
+    def rot(self, path: str, offset: int, bits: int) -> None:
+        """These bits are wrong on the medium, until the next start has ended well or not."""
+        self._flip(path, offset, bits)
+        self.rotten = (path, offset, bits)
+
+    def unrot(self) -> None:
+        """What has rotted is as it was, if it is still there."""
+        rotten, self.rotten = self.rotten, None
+        if rotten is not None and self.machine.disk.stat(rotten[0]) is not None:
+            self._flip(*rotten)
+
+    def _flip(self, path: str, offset: int, bits: int) -> None:
+        content = bytearray(self.machine.disk.peek(path))
+        if offset < len(content):
+            content[offset] ^= bits
+            self.machine.disk.poke(path, bytes(content))
 
     def pause(self, process: SimProcess | None, duration_ms: int) -> None:
         if process is not None:
