@@ -8,17 +8,22 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from headrace.log.file.layout import Layout
 from headrace.testing.crash_states import Choice, CrashStates, Tree, Unit, all_choices, some_choices
 from proof.explorer.judging import CopyJudge, Judge, Outcome
 from proof.explorer.node_traces import NodeJudge
 from proof.explorer.scenarios import COPY
 from proof.explorer.trace import Trace
+from tests.recovery.story import ROOT
 
 SHORT_TRACE_CALLS = 12
 EXHAUSTIVE_UNITS_MAX = 8
 """A short trace is explored in all states while no more units than these are open."""
 DEEP_EVERY = 8
 """Of the recoveries, how many are cut off themselves: one in so many."""
+
+LOCK = Layout(ROOT).lock
+Key = frozenset[tuple[str, bytes | None]]
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -49,7 +54,7 @@ class Exploration:
         self.counts: Counter[str] = Counter(traces=1)
         self._states_per_prefix = states_per_prefix
         self._judge = judge or judge_of(trace)
-        self._outcomes: dict[frozenset[tuple[str, bytes | None]], Outcome] = {}
+        self._outcomes: dict[Key, Outcome] = {}
 
     def failures(self) -> Iterator[Failure]:
         states = self.trace.states_before(self.trace.begin)
@@ -71,7 +76,7 @@ class Exploration:
 
     def _problem(self, place: Place, tree: Tree) -> str:
         """A recovery that goes wrong is told of once, whatever leads to it."""
-        key = frozenset(tree.items())
+        key = key_of(tree)
         outcome = self._outcomes.get(key)
         if outcome is None:
             outcome = self._outcomes[key] = self._outcome(place, tree)
@@ -121,6 +126,12 @@ class Exploration:
             path = self.trace.ops[unit.op_no].path
             lines.append(f"      {fate:>9}  {unit.describe()} ({path})")
         return lines
+
+
+def key_of(tree: Tree) -> Key:
+    """Trees of one key are recovered once. The text of LOCK is for messages only, and never
+    synced: it would triple the states of each log."""
+    return frozenset((path, b"" if path == LOCK else content) for path, content in tree.items())
 
 
 def judge_of(trace: Trace) -> Judge:

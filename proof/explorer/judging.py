@@ -83,8 +83,6 @@ class Judge:
         if deep:
             self._crash_in_recovery(tree, outcome, draw)
         disk.crash(random.Random(0))
-        require(self._look(env) == outcome, "a second recovery gives something else")
-        disk.kill_process()
         go_on(env, outcome)
         return outcome
 
@@ -141,8 +139,10 @@ def look(env: SimEnv, root: str = ROOT) -> tuple[FileLog, Epoch, Outcome]:
 
 
 def go_on(env: SimEnv, outcome: Outcome, root: str = ROOT) -> None:
-    """The recovered log takes commits, closes, is found without fault, and opens clean."""
-    log, epoch = look(env, root)[:2]
+    """A second start finds the same; the log takes commits, closes, is without fault, and
+    has them after all."""
+    log, epoch, found = look(env, root)
+    require(found == outcome, "a second recovery gives something else")
     more = list(outcome.commits)
     for number in range(APPENDED):
         commit = next_commit(more[-1] if more else None, outcome.snapshot_index, number)
@@ -152,9 +152,9 @@ def go_on(env: SimEnv, outcome: Outcome, root: str = ROOT) -> None:
     for finding in verify(env, root):
         fine = finding.severity is Severity.NOTE
         require(fine, f"verify: {finding.severity.value}: {finding.path}: {finding.message}")
-    again, _, found = look(env, root)
+    env.disk.crash(random.Random(0))
+    found = look(env, root)[2]
     require(list(found.commits) == more, "what was appended after recovery is not there")
-    again.close()
 
 
 def next_commit(last: Commit | None, index: int, number: int) -> Commit:
@@ -172,10 +172,7 @@ class CopyJudge(Judge):
         env = SimEnv(disk=disk)
         if tree.get(f"{COPY}/meta/CURRENT") is None:
             return msgspec.structs.replace(source, refused=refuses(env))
-        copied = look(env, COPY)[2]
-        require(copied == source, "the copy holds something else than the log")
-        disk.kill_process()
-        go_on(env, copied, COPY)
+        go_on(env, source, COPY)
         return source
 
     def against(self, outcome: Outcome, promise: Promise) -> str:
