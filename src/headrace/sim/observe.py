@@ -143,6 +143,14 @@ class ObservedLink:
         answer.add_done_callback(partial(self._ended, call))
         return answer
 
+    def send(self, command: Command) -> bool:
+        """What nobody answers stays open; what found no connection was never asked."""
+        at_ns = self._clock.mono_ns()
+        left: bool = self._link.send(command)
+        if left:
+            self._history.call(self._actor, command, at_ns)
+        return left
+
     def _ended(self, call: Call, answer: asyncio.Future[Any]) -> None:
         if answer.cancelled():
             return

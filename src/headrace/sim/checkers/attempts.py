@@ -97,7 +97,8 @@ class OnlyStartsAreCharged(Checker):
 
     def breaches(self, life: Life) -> Breaches:
         started = _started_leases(life)
-        sees_starts = "Started" not in life.final.unseen
+        shown = life.asked.of_type[Started]
+        sees_starts = bool(shown) or "Started" not in life.final.unseen
         for step in life.ledger.steps:
             if not step.session_id:
                 continue  # such a client may run what it has claimed from that moment on
