@@ -24,7 +24,7 @@ _LOOK_S = 0.1
 _SAYS_MAX = 300
 _SEED = re.compile(r"\bseed[ :=]+(\d+)")
 _PASSED = re.compile(r"\b(\d+) passed\b")
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (.*)$", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (.*)$|^(\+{3,} Timeout).*$", re.MULTILINE)
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -105,7 +105,7 @@ def _count(catcher: Catcher, text: str) -> int:
 
 def _words(text: str) -> str:
     found = _FAILED.search(text)
-    return (found[1] if found else _last_line(text))[:_SAYS_MAX]
+    return (found[1] or "a test took too long" if found else _last_line(text))[:_SAYS_MAX]
 
 
 def _last_line(text: str) -> str:

@@ -186,7 +186,7 @@ HOLDING = (
         old="        self._link.send(Started([(held.job_id, held.token) for held in jobs]))\n",
         new="        pass\n",
         breaks="I5",
-        catchers=(SDK_EXECUTORS, pointed(_SESSION, "test_")),
+        catchers=(pointed(_SESSION, "test_server_is_told_what_starts"),),
     ),
     Mutant(
         name="timeout-not-enforced",
@@ -230,7 +230,7 @@ LIVING = (
         old="        for held in self._slots.drain():\n            self._settler.release(held)\n",
         new="        self._slots.drain()\n",
         breaks="I7, contract 4",
-        catchers=(SDK_JOBS,),
+        catchers=(pointed(_SESSION, "test_stopping_worker_gives_back"),),
     ),
     Mutant(
         name="stop-drops-the-last-acks",

@@ -84,12 +84,13 @@ def test_session_closed_and_opened_in_one_turn_is_watched_like_any_other() -> No
     run_simulated(story)
 
 
-def test_heartbeats_keep_leases_for_hours() -> None:
+@pytest.mark.parametrize("interval_ms", [LEASE_MS / 3, LEASE_MS * 0.9])
+def test_heartbeats_keep_leases_for_hours(interval_ms: float) -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()
         worker, job_id, token = await _running_job(world)
         for _ in range(1_000):
-            await world.pause(LEASE_MS / 3)
+            await world.pause(interval_ms)
             await world.ask(c.Heartbeat(session_id(1)), worker)
         assert (await world.ask(c.Ack([(job_id, token, None)]), worker)).problems is None
 

@@ -78,8 +78,10 @@ class Bench:
 @asynccontextmanager
 async def bench(concurrency: int, run: Run, process_count: int = 0) -> AsyncIterator[Bench]:
     made = Bench(concurrency, run, process_count)
-    yield made
-    await made.slots.close()
+    try:
+        yield made
+    finally:
+        await made.slots.close()
 
 
 async def noop(number: int) -> None:

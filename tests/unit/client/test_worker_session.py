@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest_asyncio
 
-from headrace import App, JobContext, Worker
+from headrace import App, JobContext, Worker, WorkerOptions
 from headrace.client.connections import Connections
 from headrace.client.target import LinkEvents
 from headrace.model import commands
@@ -54,6 +54,8 @@ class HandServer:
         self.refuses = False
         """Credit, for load."""
         self.running: asyncio.Task[None]
+        self.stays = asyncio.Event()
+        """When handlers of `stay` have stayed long enough."""
         self._news = asyncio.Event()
 
     # --- the target, and its link
@@ -140,7 +142,7 @@ async def worker(server: HandServer, ran: list[int]) -> AsyncIterator[Worker]:
     async def stay(number: int) -> None:
         ran.append(number)
         try:
-            await asyncio.Event().wait()
+            await server.stays.wait()
         finally:
             ran.append(-number)
 
@@ -148,9 +150,10 @@ async def worker(server: HandServer, ran: list[int]) -> AsyncIterator[Worker]:
     async def later(ctx: JobContext, number: int) -> None:
         ctx.release("1s")
 
-    worker = Worker(app)
+    worker = Worker(app, WorkerOptions(concurrency=1))
     running = server.running = asyncio.create_task(worker.run())
     yield worker
+    server.stays.set()
     worker.stop()
     settling = asyncio.create_task(answer_all(server))
     await running
@@ -163,8 +166,8 @@ async def answer_all(server: HandServer) -> None:
         future.set_result(Settled() if not isinstance(command, commands.OpenSession) else Done())
 
 
-def new_id() -> bytes:
-    return make_job_id(1_700_000_000_000, slot_of_queue("default"), bytes(8))
+def new_id(number: int = 0) -> bytes:
+    return make_job_id(1_700_000_000_000, slot_of_queue("default"), number.to_bytes(8, "big"))
 
 
 async def passes(count: int = 20) -> None:
@@ -263,6 +266,20 @@ async def test_job_pushed_right_behind_the_answer_of_a_resume_runs(
     assert ran == [1]
 
 
+async def test_server_is_told_what_starts_before_its_handler_does(
+    server: HandServer, worker: Worker, ran: list[int]
+) -> None:
+    await server.open()
+    await worker.started()
+    job_id = new_id()
+    server.push(9, job_id)
+    while not server.sent:
+        await passes(1)
+        assert not (ran and not server.sent)
+
+    assert server.sent == [commands.Started([(job_id, 9)])]
+
+
 async def test_ack_is_said_again_until_the_server_has_answered_it(
     server: HandServer, worker: Worker, ran: list[int]
 ) -> None:
@@ -319,6 +336,22 @@ async def test_credit_that_was_refused_is_asked_for_again(
 
     assert len(server.credits) == 3
     assert server.credits[-1] == worker._prefetch.credit > worker.options.concurrency
+
+
+async def test_stopping_worker_gives_back_what_has_not_started_while_the_rest_runs_on(
+    server: HandServer, worker: Worker, ran: list[int]
+) -> None:
+    await server.open()
+    await worker.started()
+    server.push(10, new_id(1), kind="stay")
+    server.push(11, new_id(2), new_id(3))
+    await passes()
+    worker.stop()
+    given_back, settled = await server.next(commands.Release)
+    settled.set_result(Settled())
+
+    assert [each.job_id for each in given_back.jobs] == [new_id(2), new_id(3)]
+    assert ran == [1]
 
 
 async def test_stopping_worker_waits_for_the_connection_that_takes_its_last_acks(
