@@ -102,7 +102,7 @@ def _look_at(disk: Disk, layout: Layout, current: Current, live: bool) -> Found:
     scan = strays.sort(names, scan)
     segments = current.segments + tuple(strays.adopted)
     clean = current.clean and not strays.adopted
-    verdict = _judge_end(layout, scan, watermark, clean)
+    verdict = _judge_end(layout, scan, current, watermark, clean)
     return Found(
         current=current,
         watermark=watermark,
@@ -201,8 +201,14 @@ def _continues(header: SegmentHeader, scan: _Scan | None) -> bool:
     return scan.cursor is not None and links(header, scan.cursor.end())
 
 
-def _judge_end(layout: Layout, scan: _Scan | None, watermark: Watermark, clean: bool) -> Verdict:
-    """END or CUT. Raises: `LogCorrupt`; `LogTailLost`."""
+def _judge_end(
+    layout: Layout, scan: _Scan | None, current: Current, watermark: Watermark, clean: bool
+) -> Verdict:
+    """END or CUT. Raises: `LogCorrupt`; `LogTailLost`.
+
+    A listed snapshot proves what a watermark does: its index was durable before it was listed.
+    """
+    snapshot_index = max((ref.index for ref in current.snapshots), default=0)
     if scan is None:
         if watermark.commit_no:
             raise LogTailLost(
@@ -217,13 +223,23 @@ def _judge_end(layout: Layout, scan: _Scan | None, watermark: Watermark, clean: 
         cursor,
         before=None,
         last=True,
-        below_watermark=cursor is not None and cursor.next_commit_no - 1 < watermark.commit_no,
+        below_watermark=cursor is not None
+        and (
+            cursor.next_commit_no - 1 < watermark.commit_no
+            or cursor.next_index - 1 < snapshot_index
+        ),
         closed_clean=clean,
     )
     verdict = judge_segment(facts)
     if verdict in (Verdict.END, Verdict.CUT):
         return verdict
-    raise stop_for(verdict, scan.ref.path(layout), cursor=cursor, watermark=watermark)
+    raise stop_for(
+        verdict,
+        scan.ref.path(layout),
+        cursor=cursor,
+        watermark=watermark,
+        snapshot_index=snapshot_index,
+    )
 
 
 def facts_at(

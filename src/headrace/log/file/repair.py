@@ -225,8 +225,22 @@ class _Truncating:
     ) -> None:
         mark = Watermark(commit_no, self._cursor.next_index - 1 if index is None else index)
         reset_watermark(self._disk, self._layout, self._current.ids, mark)
-        changed = msgspec.structs.replace(self._current, segments=tuple(segments), clean=False)
+        changed = msgspec.structs.replace(
+            self._current,
+            segments=tuple(segments),
+            snapshots=self._snapshots_until(mark.index),
+            clean=False,
+        )
         write_current(self._disk, self._layout, changed)
+
+    def _snapshots_until(self, index: int) -> tuple[SnapshotRef, ...]:
+        """A later one is damaged, else the log would begin after it: it proves nothing now."""
+        kept = tuple(ref for ref in self._current.snapshots if ref.index <= index)
+        for ref in self._current.snapshots[len(kept) :]:
+            path = ref.path(self._layout)
+            if self._disk.stat(path) is not None:
+                set_aside(self._disk, self._layout, path)
+        return kept
 
 
 def salvage(content: bytes, seed: int, offset: int) -> Iterator[StoredCommit]:

@@ -27,6 +27,7 @@ def stop_for(
     cursor: SegmentCursor | None = None,
     before: SegmentEnd | None = None,
     watermark: Watermark | None = None,
+    snapshot_index: int = 0,
 ) -> StopError:
     """The error for a verdict that says stop, about the segment at `path`.
 
@@ -49,7 +50,7 @@ def stop_for(
     if verdict is Verdict.UNLINKED:
         return _unlinked(path, cursor, before)
     if verdict is Verdict.TAIL_LOST:
-        return _tail_lost(path, cursor, watermark or Watermark())
+        return _tail_lost(path, cursor, watermark or Watermark(), snapshot_index)
     return _damaged_commit(verdict, path, cursor)
 
 
@@ -79,11 +80,16 @@ def _unlinked(path: str, cursor: SegmentCursor, before: SegmentEnd | None) -> St
     )
 
 
-def _tail_lost(path: str, cursor: SegmentCursor, watermark: Watermark) -> StopError:
+def _tail_lost(
+    path: str, cursor: SegmentCursor, watermark: Watermark, snapshot_index: int
+) -> StopError:
     end = cursor.end()
+    proof = f"commit {watermark.commit_no} (index {watermark.index}) was durable"
+    if watermark.commit_no <= end.commit_no:
+        proof = f"the snapshot of index {snapshot_index} was published after that index was durable"
     return LogTailLost(
         f"{path}: the log ends at offset {end.offset} with commit {end.commit_no} (index "
-        f"{end.index}), but commit {watermark.commit_no} (index {watermark.index}) was durable.",
+        f"{end.index}), but {proof}.",
         hint=f"{COPY_AGAIN} {advise_truncate(path, end.offset)}",
         path=path,
         offset=end.offset,
