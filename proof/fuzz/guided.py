@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 
@@ -91,16 +91,18 @@ def run_systematic(target: Target, seed: int, go: Go, tally: Tally) -> None:
 
 def run_guided(target: Target, cases: int, seed: int, go: Go, tally: Tally) -> list[bytes]:
     """`cases` inputs, each bent from one that was kept. Returns what was kept."""
-    search = _Search(target, seed, tally)
+    search = Search(target, seed, tally)
     for _ in range(cases):
         if not go():
             break
         search.step()
-    tally.kept, tally.arcs = len(search.kept), len(search.arcs)
+    search.end()
     return search.kept
 
 
-class _Search:
+class Search:
+    """Of one target; `step` tries one input more, `end` notes how far it came."""
+
     def __init__(self, target: Target, seed: int, tally: Tally) -> None:
         self._target = target
         self._tally = tally
@@ -115,14 +117,13 @@ class _Search:
                 self.kept.append(data)
 
     def step(self) -> None:
-        self._try(next(self._inputs()))
-
-    def _inputs(self) -> Iterator[bytes]:
         chance, kept = self._chance, self.kept
-        while True:
-            newest = chance.random() < FRESH_SHARE
-            data = chance.choice(kept[-FRESH_COUNT:] if newest else kept)
-            yield self._target.mutate(chance, data, kept)[:INPUT_BYTES_MAX]
+        newest = chance.random() < FRESH_SHARE
+        data = chance.choice(kept[-FRESH_COUNT:] if newest else kept)
+        self._try(self._target.mutate(chance, data, kept)[:INPUT_BYTES_MAX])
+
+    def end(self) -> None:
+        self._tally.kept, self._tally.arcs = len(self.kept), len(self.arcs)
 
     def _try(self, data: bytes) -> None:
         found: list[tuple[str, Finding | None]] = []

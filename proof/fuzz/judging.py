@@ -46,8 +46,8 @@ class Finding(msgspec.Struct, frozen=True):
 def replay_command(target: str, data: bytes) -> str:
     text = data.hex()
     if len(data) > SHOWN_BYTES_MAX:
-        return f"python -m proof.fuzz --target {target} --input FILE ({len(data)} bytes, kept)"
-    return f"python -m proof.fuzz --target {target} --hex {text}"
+        return f"python -m proof.fuzz parsers --target {target} --input FILE"
+    return f"python -m proof.fuzz parsers --target {target} --hex {text}"
 
 
 @contextlib.contextmanager
