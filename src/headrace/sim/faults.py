@@ -175,8 +175,8 @@ def slow_disk(world: World, dice: random.Random) -> None:
 def rot_a_bit(world: World, dice: random.Random) -> None:
     """One bit of a file at rest, while nobody runs; back in order after the next start.
 
-    Not of the newest segment: a commit that rots before the watermark names it cannot be
-    told from a torn one.
+    Not of the newest segment, nor of the one allocated ahead of it: a commit that rots
+    before the watermark names it cannot be told from a torn one.
     """
     disk = world.machine.disk
     if world.conditions.embedded or disk.dead or world.rotten is not None:

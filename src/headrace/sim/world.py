@@ -72,8 +72,8 @@ class World:
         ]
         self.workers = [HandlerWorker(self, f"worker {no}") for no in range(conditions.workers)]
         self.hosting: Hosting = Embedded(self) if conditions.embedded else OwnProcess(self)
-        self.rotten: tuple[str, int, int] | None = None
-        """File, offset and bits of the fault that the next start has to find."""
+        self.rotten: tuple[str, bytes, int, int] | None = None
+        """File, its content, offset and bits of the fault that the next start has to find."""
         self.is_over = False
         """Whatever ends from here on is not started again."""
         self._retired = False
@@ -206,20 +206,22 @@ class World:
 
     def rot(self, path: str, offset: int, bits: int) -> None:
         """These bits are wrong on the medium, until the next start has ended well or not."""
-        self._flip(path, offset, bits)
-        self.rotten = (path, offset, bits)
+        content = bytearray(self.machine.disk.peek(path))
+        content[offset] ^= bits
+        self.rotten = (path, bytes(content), offset, bits)
+        self.machine.disk.poke(path, bytes(content))
 
     def unrot(self) -> None:
-        """What has rotted is as it was, if it is still there."""
+        """What has rotted is as it was, unless it is gone or was written anew."""
         rotten, self.rotten = self.rotten, None
-        if rotten is not None and self.machine.disk.stat(rotten[0]) is not None:
-            self._flip(*rotten)
-
-    def _flip(self, path: str, offset: int, bits: int) -> None:
-        content = bytearray(self.machine.disk.peek(path))
-        if offset < len(content):
+        disk = self.machine.disk
+        if rotten is None or disk.stat(rotten[0]) is None:
+            return
+        path, rotted, offset, bits = rotten
+        if disk.peek(path) == rotted:
+            content = bytearray(rotted)
             content[offset] ^= bits
-            self.machine.disk.poke(path, bytes(content))
+            disk.poke(path, bytes(content))
 
     def pause(self, process: SimProcess | None, duration_ms: int) -> None:
         if process is not None:
