@@ -43,6 +43,8 @@ SCENARIOS = (
     *("test_sdk_reconnect", "test_sdk_embedded", "test_cli_disk_failure"),
 )
 """Files of tests/e2e whose stories are told once and have no seed."""
+WITH_LONG = {"test_full_disk"}
+"""What else is long in the others is told here by kind."""
 SCENARIO_S = 600
 
 
@@ -181,6 +183,7 @@ def _scenario(name: str) -> Callable[[Path], Tally]:
     def tell(directory: Path) -> Tally:
         report = directory / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += ["-m", "long or not long"] if name in WITH_LONG else []
         command += [f"--junitxml={report}", f"tests/e2e/{name}.py"]
         ran = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=SCENARIO_S, check=False

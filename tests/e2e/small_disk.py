@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+EXT4 = "ext4"
+"""An image on a loop device."""
+TMPFS = "tmpfs"
+
 
 class SmallDisk:
-    """A mounted ext4 image; ballast takes its room and gives it back."""
+    """A mounted file system; ballast takes its room and gives it back."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -48,18 +52,14 @@ class SmallDisk:
 
 
 @contextlib.contextmanager
-def small_disk(directory: Path, size_bytes: int) -> Iterator[SmallDisk]:
+def small_disk(directory: Path, size_bytes: int, kind: str = EXT4) -> Iterator[SmallDisk]:
     """Needs root. Without it, or without mounts, the test is skipped; in CI, as root, it fails."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
     image, root = directory / "disk.img", directory / "disk"
     root.mkdir()
     image.touch()
-    os.truncate(image, size_bytes)
-    for command in (
-        ["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", str(image)],
-        ["mount", "-o", "loop", str(image), str(root)],
-    ):
+    for command in _mounting(kind, image, root, size_bytes):
         if problem := _failed(command):
             reason = f"{command[0]} does not work here: {problem}"
             pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
@@ -68,6 +68,16 @@ def small_disk(directory: Path, size_bytes: int) -> Iterator[SmallDisk]:
     finally:
         _failed(["umount", "--lazy", str(root)])
         image.unlink()
+
+
+def _mounting(kind: str, image: Path, root: Path, size_bytes: int) -> list[list[str]]:
+    if kind == TMPFS:
+        return [["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(root)]]
+    os.truncate(image, size_bytes)
+    return [
+        ["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", str(image)],
+        ["mount", "-o", "loop", str(image), str(root)],
+    ]
 
 
 def _failed(command: list[str]) -> str:

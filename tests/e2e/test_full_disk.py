@@ -16,7 +16,7 @@ from headrace.client.client import Client
 from headrace.model.errors import DiskFull, Unavailable
 from headrace.model.limits import DISK_RESERVE_BYTES, MIB
 from tests.e2e.crash.cluster import Server, run_cli
-from tests.e2e.small_disk import SmallDisk, small_disk
+from tests.e2e.small_disk import EXT4, TMPFS, SmallDisk, small_disk
 
 SMALL_FILES = {
     "HEADRACE_LOG__SEGMENT_BYTES": "1MiB",
@@ -28,9 +28,9 @@ DEADLINE_S = 30
 STUCK_S = 1
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    with small_disk(tmp_path, 160 * MIB) as disk:
+@pytest.fixture(params=[TMPFS, pytest.param(EXT4, marks=pytest.mark.long)])
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
+    with small_disk(tmp_path, 160 * MIB, request.param) as disk:
         yield disk
 
 
