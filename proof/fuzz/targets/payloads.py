@@ -6,9 +6,9 @@ to its pipe before it dies.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import uuid
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -164,14 +164,23 @@ class _Reporter:
 
 
 def check_from_child(data: bytes) -> str:
-    child = _Child(_Process(data))
     try:
-        _ran(child.load("m:app"))
-        answer = _ran(child.run(pipe.Run(_facts(), b"{}"), _facts(), _Reporter()))
+        answer = _loop().run_until_complete(_answer_of(_Process(data)))
     except HeadraceError as error:
         return refused(error)
     is_answer = isinstance(answer, pipe.Returned | pipe.Raised | pipe.SnoozedFor)
     return f"{TAKEN} {type(answer).__name__} {is_answer}"
+
+
+async def _answer_of(process: _Process) -> pipe.FromChild:
+    child = _Child(process)
+    await child.load("m:app")
+    return await child.run(pipe.Run(_facts(), b"{}"), _facts(), _Reporter())
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
 
 
 def check_to_child(data: bytes) -> str:
@@ -187,15 +196,6 @@ def check_to_child(data: bytes) -> str:
         if message is None:
             return f"{TAKEN} {found}"
         found.append(type(message).__name__)
-
-
-def _ran(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What it returns: nothing in it ever waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("it waits for something")
 
 
 def _from_child_seeds() -> list[bytes]:
