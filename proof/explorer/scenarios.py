@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from headrace.log.base import Epoch
 from headrace.log.file.backup import copy_consistent
 from headrace.log.file.repair import rebuild_current, truncate_at
 from headrace.model.errors import StopError
@@ -129,6 +130,7 @@ def born_again(before: Teller, seed: int, tree: Tree, promise: Promise) -> Telle
     teller.acked = before.acked[: promise.acked]
     teller.pending = promise.pending
     teller.published = promise.snapshot_index
+    teller.epoch = Epoch(promise.epoch_number, b"")
     return teller
 
 

@@ -29,6 +29,8 @@ class Promise(msgspec.Struct, frozen=True):
     """Asked for and not answered: it may be there."""
     snapshot_index: int = 0
     """The newest whose publication has returned."""
+    epoch_number: int = 0
+    """The newest in which the log has been led."""
     copied: bool = False
     """A backup of all this has been reported as done."""
 
@@ -73,7 +75,13 @@ class Teller(Story):
         self.copied = False
 
     def promise(self) -> Promise:
-        return Promise(len(self.acked), self.pending, self.published, self.copied)
+        return Promise(
+            acked=len(self.acked),
+            pending=self.pending,
+            snapshot_index=self.published,
+            epoch_number=self.epoch.number,
+            copied=self.copied,
+        )
 
     def snapshot(self) -> Teller:
         """Blocks are written while commits go on."""
