@@ -90,6 +90,8 @@ class OneWinner(Checker):
             for item in items:
                 if item.verb != "ack" or item.outcome != OK or lives_twice(life, job_id):
                     continue
+                if item.is_early:  # answered before it was durable: a crash may take it back
+                    continue
                 first = won.setdefault(job_id, item)
                 if first.token != item.token:
                     message = f"leases {first.token} and {item.token} were both told that they won"
@@ -99,7 +101,7 @@ class OneWinner(Checker):
                 item = won[event.job_id]
                 # The holder of an older lease may have stood still: it cannot know yet.
                 is_later = event.at_ns > item.call.returned_ns and event.token > item.token
-                if is_later and not item.is_early:
+                if is_later:
                     message = "started again after its success was acknowledged"
                     yield self.violation(message, item.call, event, job_id=event.job_id)
 
@@ -108,7 +110,7 @@ def lives_twice(life: Life, job_id: bytes) -> bool:
     """Revived, or enqueued anew when its id was long forgotten: each life has its own end."""
     if life.asked.items(job_id, "revive"):
         return True
-    return sum(item.outcome == OK for item in life.asked.enqueues(job_id)) > 1
+    return sum(item.outcome != REFUSED for item in life.asked.enqueues(job_id)) > 1
 
 
 class FirstAnswerAgain(Checker):
