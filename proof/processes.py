@@ -186,7 +186,13 @@ def _scenario(name: str) -> Callable[[Path], Tally]:
         command += ["-m", "long or not long"] if name in WITH_LONG else []
         command += [f"--junitxml={report}", f"tests/e2e/{name}.py"]
         ran = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=SCENARIO_S, check=False
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=SCENARIO_S,
+            check=False,
+            start_new_session=True,  # what interrupts this run must not fail its last story
         )
         if ran.returncode != 0:
             raise AssertionError(f"{name}: {ran.stdout[-2_000:]}")

@@ -21,7 +21,8 @@ from headrace.log.file.lock import read_holder
 from headrace.model.replies import JobView
 from headrace.runtime.env import real_env
 from tests.e2e.crash.cluster import Members, Server
-from tests.e2e.crash.draining import drained, pause
+from tests.e2e.crash.draining import drained, pause, wait_until
+from tests.e2e.crash.journal import History
 from tests.e2e.crash.judging import judge
 from tests.e2e.crash.member import Part
 from tests.e2e.crash.power import Machine
@@ -80,7 +81,6 @@ class ServerStory:
             assert self._machine.unseen() == []
             self.tally["cuts that lost writes"] += self._machine.lossy_cut_count
         self.tally += judge(self._journal, self._data, views, reads_log=not self._small_files)
-        assert self.tally["enqueued"] > JOBS_MIN, "there was hardly any load"
         return self.tally
 
     def _begin(self) -> None:
@@ -136,6 +136,7 @@ class ServerStory:
         """All jobs there are, after everything ran and everybody ended in good order."""
         for name in self._workers:
             self._members.children[name].wait_ready()
+        wait_for_load(self._journal)
         self._members.terminate("producer")
         views = asyncio.run(drained(self._server.url, self._journal))
         for name in self._workers:
@@ -170,11 +171,11 @@ class EmbeddedStory:
                 self._cycle()
             for name in self._names:
                 children[name].wait_ready()
+            wait_for_load(self._journal)
             views = asyncio.run(self._end())
         finally:
             self._members.kill_all()
         self.tally += judge(self._journal, self._data, views)
-        assert self.tally["enqueued"] > JOBS_MIN, "there was hardly any load"
         return self.tally
 
     def _cycle(self) -> None:
@@ -209,6 +210,11 @@ class EmbeddedStory:
         views = await drained(str(self._data), self._journal)
         self._members.terminate("last")
         return views
+
+
+def wait_for_load(journal: Path) -> None:
+    """However slow the machine is, the story is about more than a few jobs."""
+    wait_until(lambda: len(History(journal).ids("taken")) > JOBS_MIN)
 
 
 def owner_of(data: Path, members: Members) -> str:
