@@ -18,7 +18,7 @@ import msgspec
 from tests.e2e.crash.member import Part
 
 ROOT = Path(__file__).resolve().parents[3]
-START_S = 30
+START_S = 60
 CliRan = subprocess.CompletedProcess[str]
 CLI = "import sys; from headrace.cli.main import main; sys.exit(main())"
 
