@@ -51,7 +51,17 @@ def n_loop() -> Iterator[Judge]:
     return (partial(judge, case) for case in cases())
 
 
-HARNESSES = {"simulation": simulation, "explorer": explorer, "n-loop": n_loop}
+def wal() -> Iterator[Judge]:
+    from proof.fuzz.wal import run_case
+
+    def judge(seed: int) -> str:
+        run_case(seed)
+        return ""
+
+    return (partial(judge, seed) for seed in count())
+
+
+HARNESSES = {"simulation": simulation, "explorer": explorer, "n-loop": n_loop, "wal": wal}
 
 
 def main(arguments: list[str]) -> int:

@@ -23,6 +23,7 @@ from proof.mutants.mutant import Catcher
 _LOOK_S = 0.1
 _SAYS_MAX = 300
 _SEED = re.compile(r"\bseed[ :=]+(\d+)")
+_CHECKER = re.compile(r"seed \d+: (?:.*?: )??([A-Z][a-z]+[A-Z]\w*): ")
 _PASSED = re.compile(r"\b(\d+) passed\b")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.*)$|^(\+{3,} Timeout).*$", re.MULTILINE)
 
@@ -33,6 +34,8 @@ class Tried(msgspec.Struct, frozen=True):
     count: int = 0
     """Tests or seeds, as the catcher counts, that went by, the failing one included."""
     says: str = ""
+    checker: str = ""
+    """The part of a harness that spoke, where it gives its name."""
     seconds: float = 0.0
 
 
@@ -65,7 +68,7 @@ def try_catcher(catcher: Catcher, root: Path, scratch: Path, stop: threading.Eve
     seconds = round(time.monotonic() - began_s, 1)
     text = output.read_text(encoding="utf-8", errors="replace")
     if not ended:
-        return Tried("stopped" if stop.is_set() else "hung", 0, "", seconds)
+        return Tried("stopped" if stop.is_set() else "hung", seconds=seconds)
     return _judged(catcher, process.returncode, text, seconds)
 
 
@@ -89,10 +92,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _judged(catcher: Catcher, exit_code: int, text: str, seconds: float) -> Tried:
     if exit_code == 0:
-        return Tried("passed", 0, "", seconds)
+        return Tried("passed", seconds=seconds)
     if exit_code != 1:
-        return Tried("broken", 0, f"exit code {exit_code}: {_last_line(text)}", seconds)
-    return Tried("failed", _count(catcher, text), _words(text), seconds)
+        says = f"exit code {exit_code}: {_last_line(text)}"
+        return Tried("broken", says=says, seconds=seconds)
+    says = _words(text)
+    checker = _CHECKER.match(says)
+    return Tried("failed", _count(catcher, text), says, checker[1] if checker else "", seconds)
 
 
 def _count(catcher: Catcher, text: str) -> int:

@@ -107,7 +107,7 @@ class _Hunt:
         return Verdict(
             self._mutant.name,
             "caught",
-            by=catcher.name,
+            by=f"{catcher.name}: {tried.checker}" if tried.checker else catcher.name,
             says=tried.says,
             counts=catcher.counts,
             count=tried.count,
