@@ -144,6 +144,8 @@ class Judge:
         if not snapshots or (len(snapshots) < SNAPSHOTS_KEPT and start.info.first_index > 1):
             return
         newest = snapshots[-1]
+        if not newest.index:
+            return  # of nothing: without it the same is found
         path = Layout(ROOT).snapshot(newest.index, newest.epoch_number)
         content = tree.get(path)
         if content is None:
