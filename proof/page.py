@@ -163,6 +163,7 @@ def _volumes(sources: Sources) -> str:
             (
                 part.name,
                 part.says,
+                f"{part.planned:,} {part.unit}" if part.planned else "all there are",
                 _counted(sums, [name for name in part.counts if name in sums]) or "not run",
                 _failures_in_words(mine, newest),
                 f"{sum(result.seconds for result in mine) / 60:.0f}",
@@ -172,10 +173,12 @@ def _volumes(sources: Sources) -> str:
         rest = _counted(sums, [name for name in sums if name not in part.counts])
         others += [f"- {part.name}: {rest}"] if rest else []
     said = (
-        "Sums over all runs of these commits. *Failures* are of the newest commit on which the part"
-        " ran; earlier ones led to an entry of the museum and a mend, or to a better check.\n\n"
+        "Sums over all runs of these commits. A run has an hour for everything: a part that is"
+        " slower than planned keeps its share of the time and does less. *Failures* are of the"
+        " newest commit on which the part ran; earlier ones led to an entry of the museum and a"
+        " mend, or to a better check.\n\n"
     )
-    heads = ("part", "what it does", "run", "failures", "minutes", "newest commit")
+    heads = ("part", "what it does", "a run plans", "run", "failures", "minutes", "newest commit")
     lines = [line for part in sources.parts for line in _failures(sources.results, part.name)]
     blocks = [
         said + _table(heads, rows),
@@ -223,7 +226,7 @@ def _found(sources: Sources) -> str:
         for bug in sorted(bugs, key=lambda bug: HARMS.index(bug.harm))
     ]
     said = (
-        f"{len(bugs)} bugs are kept in `tests/museum/catalog.toml`, each with the change that puts"
+        f"{_of(len(bugs), 'bug is', 'bugs are')} kept in `tests/museum/catalog.toml`, each with the change that puts"
         " it back into the code of today and the test that then fails. In the newest run"
         f" {shown} of them were put back and noticed. *Not recorded*: the commit does not say"
         " what showed it.\n\n"
@@ -279,6 +282,10 @@ def _commands(parts: Sequence[Part]) -> str:
 
 
 # --- helpers
+
+
+def _of(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def _latest_details(results: Sequence[Result], part: str) -> dict[str, dict[str, str | int]]:
