@@ -226,10 +226,10 @@ def _found(sources: Sources) -> str:
         for bug in sorted(bugs, key=lambda bug: HARMS.index(bug.harm))
     ]
     said = (
-        f"{_of(len(bugs), 'bug is', 'bugs are')} kept in `tests/museum/catalog.toml`, each with the change that puts"
-        " it back into the code of today and the test that then fails. In the newest run"
-        f" {shown} of them were put back and noticed. *Not recorded*: the commit does not say"
-        " what showed it.\n\n"
+        f"{_of(len(bugs), 'bug is', 'bugs are')} kept in `tests/museum/catalog.toml`, each with"
+        " the change that puts it back into the code of today and the test that then fails. In"
+        f" the newest run {shown} of them were put back and noticed. *Not recorded*: the commit"
+        " does not say what showed it.\n\n"
     )
     heads = ("bug", "what went wrong", "found by", "mended in")
     return said + _table(("bugs", "what it came to"), summary) + "\n\n" + _table(heads, rows)
