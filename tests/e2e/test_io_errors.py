@@ -16,6 +16,7 @@ from headrace.model.errors import HeadraceError
 from tests.e2e.crash.cluster import Server
 from tests.e2e.crash.draining import all_jobs
 from tests.e2e.crash.embedded_faults import owner_whose_sync_fails
+from tests.e2e.crash.power import Machine
 from tests.e2e.crash.syscalls import DEEPEST, FAULTS, IO_FAILED, Story, point_at, point_of, wrapper
 
 DEADLINE_S = 30
@@ -39,7 +40,9 @@ KILLED = -9
 def test_call_that_fails_ends_the_server_as_it_should_and_loses_nothing(
     tmp_path: Path, point: str, code: int | None
 ) -> None:
-    story = Story(tmp_path)
+    """Where the process dies, the power goes off as well."""
+    machine = Machine(tmp_path / "disk") if point_of(point).kills else None
+    story = Story(tmp_path, machine)
     assert story.survives(point_of(point), QUICK_JOBS) == code
     assert story.is_met
 

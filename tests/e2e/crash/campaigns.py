@@ -39,9 +39,10 @@ def _kills(directory: Path, seed: int) -> Tally:
 
 
 def _syscall(directory: Path, seed: int) -> Tally:
+    """A call that fails; or in which the process dies, and the power goes off."""
     point = point_at(seed)
     print(point)
-    story = Story(directory)
+    story = Story(directory, Machine(directory / "disk") if point.kills else None)
     story.survives(point)
     return story.tally()
 

@@ -24,10 +24,11 @@ from headrace.model.job import State
 from tests.e2e.crash.cluster import Server, run_cli
 from tests.e2e.crash.draining import all_jobs
 from tests.e2e.crash.kills import SMALL_FILES
+from tests.e2e.crash.power import Machine
 from tests.e2e.crash.rights import no_injection, require
 
 IO_FAILED = 74
-DEADLINE_S = 30
+DEADLINE_S = 90
 JOBS_MAX = 120
 PAYLOAD_BYTES = 24_576
 """Enough for some segments and snapshots in one run."""
@@ -78,17 +79,23 @@ def point_at(number: int) -> Point:
 
 
 class Story:
-    """One server that meets a point, and the next one, which finds what is left."""
+    """One server that meets a point, and the next one, which finds what is left.
 
-    def __init__(self, directory: Path) -> None:
+    With `machine`, what dies takes the power with it.
+    """
+
+    def __init__(self, directory: Path, machine: Machine | None = None) -> None:
+        self._machine = machine
         # Compiled modules are files too, and their renames are none of our points.
         environ = {
             **SMALL_FILES,
             "PYTHONDONTWRITEBYTECODE": "1",
             # A job that was claimed when the server failed has no worker to wait for.
             "HEADRACE_SERVER__DRAIN_MS": "0s",
+            **(machine.environ if machine else {}),
         }
-        self.server = Server(directory / "data", directory, **environ)
+        root = machine.root if machine else directory
+        self.server = Server(root / "data", directory, **environ)
         self.taken: set[bytes] = set()
         """Jobs that were acknowledged."""
         self.acked: set[bytes] = set()
@@ -107,6 +114,8 @@ class Story:
             code = self._meet(point, jobs_max)
             last_words = self.server.child.last_words()
             self.server.child.kill()
+            if self._machine is not None:
+                self._machine.cut(random.Random(str(point)))
             self.server.wrapper = []
             self.server.start()
             found = asyncio.run(self._states())
@@ -121,6 +130,8 @@ class Story:
             {
                 "points": 1,
                 "points met": int(self.is_met),
+                "power cuts": self._machine.cut_count if self._machine else 0,
+                "cuts that lost writes": self._machine.lossy_cut_count if self._machine else 0,
                 "jobs": len(self.taken),
                 "operations": len(self.taken) + 2 * len(self.acked),
             }
