@@ -142,7 +142,7 @@ class Wire:
 
     def __init__(self, edge: Edge, watch: Watch) -> None:
         self.protocol = ServerProtocol(edge, watch)
-        self.transport = _Transport()
+        self.transport = MemoryTransport()
         self.protocol.connection_made(self.transport)
 
     def feed(self, data: bytes) -> None:
@@ -154,7 +154,9 @@ class Wire:
             self.protocol.buffer_updated(len(part))
 
 
-class _Transport(asyncio.Transport):
+class MemoryTransport(asyncio.Transport):
+    """Keeps what is written, and ends when it is asked to."""
+
     def __init__(self) -> None:
         super().__init__()
         self._written: list[bytes] = []

@@ -5,12 +5,13 @@ An input goes through the check of its target, as in a run of `python -m proof.f
 
 from __future__ import annotations
 
+import re
 import struct
 
 import msgspec
 import pytest
 
-from headrace.codec.messages import encode_body
+from headrace.codec.messages import ANSWERS, encode_body
 from headrace.codec.records import encode_records
 from headrace.engine.engine import Engine
 from headrace.log.base import Commit
@@ -37,6 +38,7 @@ from proof.fuzz import resealing
 from proof.fuzz.frames import Frame
 from proof.fuzz.judging import judge
 from proof.fuzz.targets import TARGETS
+from proof.result import ROOT
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -82,6 +84,11 @@ FOUND = (
         "wire-welcome",
         Frame(0x02, 9, encode_body(Welcome())).encoded(),
     ),
+    Found(
+        "reply of another request was given to its caller",
+        "client-calls",
+        Frame(0x80, 2, encode_body(Done())).encoded(),
+    ),
     Found("current without a field ended in a traceback", "current", _current(segments=[{}])),
     Found("current with odd ids ended in a traceback", "current", _current(cluster_id="x")),
     Found("current with no UTF-8 ended in a traceback", "current", _odd_leader()),
@@ -125,6 +132,18 @@ FOUND = (
 @pytest.mark.parametrize("found", FOUND, ids=[found.name for found in FOUND])
 def test_what_was_found_stays_mended(found: Found) -> None:
     assert judge(TARGETS[found.target], found.data)[1] is None
+
+
+def test_replies_that_clients_take_are_those_of_the_document() -> None:
+    text = (ROOT / "spec/wire-protocol.md").read_text(encoding="utf-8")
+    said = {}
+    for section in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+        name, reply = re.match(r"0x\w+ .*?`(\w+)`", section), re.search(r"Reply:\s`(\w+)`", section)
+        if name and reply:
+            said[name[1]] = reply[1]
+    said["HandOver"] = "Done"
+
+    assert {kind.__name__: reply.__name__ for kind, reply in ANSWERS.items()} == said
 
 
 def test_refusals_that_were_tracebacks_say_what_is_wrong() -> None:

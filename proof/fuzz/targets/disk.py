@@ -301,7 +301,7 @@ def _target(
     check: Callable[[bytes], str],
     mutate: Mutate,
     weight: int = 1,
-    exhaustive_bytes_max: int = 1_100,
+    exhaustive_bytes_max: int = 4_096,
 ) -> Target:
     return Target(
         name,

@@ -12,7 +12,7 @@ from functools import cache
 
 import msgspec
 
-from headrace.codec.messages import MESSAGES, TYPE_NUMBERS, encode_body
+from headrace.codec.messages import ANSWERS, MESSAGES, TYPE_NUMBERS, encode_body
 from headrace.model import commands as c
 from headrace.model.handshake import ErrorFrame
 from headrace.model.job import JobError
@@ -125,11 +125,26 @@ def _expect_answers(
     expect("internal" not in _codes(answers), "no refusal is a bug", codes=_codes(answers))
     if ended:
         return
+    replies = {frame.request_id: MESSAGES[frame.type_number] for frame in answers}
+    expected = _expected(messages)
+    for request_id, kind in replies.items():
+        fits = kind is ErrorFrame or kind in expected.get(request_id, ())
+        expect(fits, "the reply is that of its request", reply=kind, request_id=request_id)
     asked = Counter(request_id for request_id, _ in messages if request_id)
     waits = Counter(request_id for request_id, name in messages if name in _WAITING)
     for request_id, count in asked.items():
         least = count - waits[request_id]
         expect(given[request_id] >= least, "each request is answered", request_id=request_id)
+
+
+def _expected(messages: list[tuple[int, str]]) -> dict[int, set[type[msgspec.Struct]]]:
+    """Request id → what may answer it."""
+    kinds: dict[str, type[msgspec.Struct]] = {kind.__name__: ANSWERS[kind] for kind in ANSWERS}
+    found: dict[int, set[type[msgspec.Struct]]] = {}
+    for request_id, name in messages:
+        if name in kinds:
+            found.setdefault(request_id, set()).add(kinds[name])
+    return found
 
 
 def _changes_nothing(
@@ -208,7 +223,7 @@ TARGETS = (
         frames.mutated,
         MODULES,
         exhaustive_bytes_max=0,
-        sampled=20,
+        sampled=8,
         weight=3,
     ),
 )

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from headrace.codec.messages import ANSWERS
 from headrace.model.commands import Command
 from headrace.model.env import Network
 from headrace.model.errors import BadRequest, CannotConnect, HeadraceError, OutcomeUnknown
@@ -262,8 +263,13 @@ class Connection(asyncio.BufferedProtocol):
             return
         if isinstance(message, HeadraceError):
             self._listener.on_refusal(call, message)
-        else:
+        elif type(message) is ANSWERS.get(type(call.command)):
             self._listener.on_reply(call, message)
+        else:
+            self._calls[request_id] = call
+            asked, came = type(call.command).__name__, type(message).__name__
+            self.abort(CannotConnect(f"The server answered {asked} with {came}."))
+            return
         if full:
             self._listener.on_writable()
 

@@ -85,6 +85,41 @@ TYPE_NUMBERS: dict[type[msgspec.Struct], int] = {kind: no for no, kind in MESSAG
 UNANSWERED = frozenset({commands.Started, commands.Progress, commands.LogLines, handshake.Pong})
 """Requests without a reply: their request id is 0."""
 
+ANSWERS: dict[type[msgspec.Struct], type[replies.Reply]] = {
+    handshake.HandOver: replies.Done,
+    commands.Enqueue: replies.Enqueued,
+    commands.Claim: replies.Claimed,
+    commands.Ack: replies.Settled,
+    commands.Nack: replies.Settled,
+    commands.Release: replies.Settled,
+    commands.Extend: replies.Settled,
+    commands.Cancel: replies.Changed,
+    commands.Reschedule: replies.Changed,
+    commands.ChangePriority: replies.Changed,
+    commands.Revive: replies.Changed,
+    commands.Delete: replies.Done,
+    commands.Purge: replies.Purged,
+    commands.ConfigureQueue: replies.Done,
+    commands.PauseQueue: replies.Done,
+    commands.ResumeQueue: replies.Done,
+    commands.OpenSession: replies.SessionOpen,
+    commands.SetCredit: replies.Done,
+    commands.Heartbeat: replies.HeartbeatSeen,
+    commands.ResumeSession: replies.SessionResumed,
+    commands.CloseSession: replies.Done,
+    commands.GetJob: replies.JobReply,
+    commands.ListJobs: replies.JobPage,
+    commands.WaitJob: replies.JobReply,
+    commands.ExplainJob: replies.Explanation,
+    commands.GetQueue: replies.QueueReply,
+    commands.ListQueues: replies.QueuePage,
+    commands.ListSessions: replies.SessionPage,
+    commands.GetStats: replies.StatsReply,
+    commands.Flush: replies.Done,
+    commands.Watch: replies.Settled,
+}
+"""The reply of each request that is answered; instead of it a refusal may come."""
+
 _DECODERS = {no: msgspec.msgpack.Decoder(kind) for no, kind in MESSAGES.items()}
 _ENCODER = msgspec.msgpack.Encoder()
 
