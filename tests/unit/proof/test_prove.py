@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,18 @@ with recorded("made-up", "made up") as result:
     result.failures = [fails] if fails else []
 sys.exit(1 if fails else 0)
 """
+
+
+WAITS = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+open(sys.argv[3], "w").close()
+signal.sigwait({signal.SIGINT})
+from proof.result import recorded
+with recorded("made-up", "made up") as result:
+    result.counts = {"cases": 40}
+"""
+"""Says that it runs, by opening a pipe, and ends when it is told."""
 
 
 def part(fails: str = "", most: int = 1_000, script: str = DOES, planned: int = 100) -> Part:
@@ -81,6 +95,26 @@ def test_interrupted_run_goes_on_where_it_stopped(directory: Path) -> None:
         {"cases": 60, "first": 40},
     ]
     assert (failed, "100 cases  100 " in text) == (0, True)
+
+
+def test_run_that_is_told_to_stop_tells_its_parts_and_keeps_what_they_did(directory: Path) -> None:
+    pipe = directory / "runs"
+    os.mkfifo(pipe)
+    state = read_state(directory, "c1", 0, fresh=False)
+    made = part(script=WAITS, fails=str(pipe))
+    with Stopping(60) as stopping:
+
+        def stop_when_it_runs() -> None:
+            pipe.open("rb").close()
+            stopping.asked = True
+
+        threading.Thread(target=stop_when_it_runs).start()
+        one = prove.Run(state, directory, MINUTES, stopping)
+        one.run([made])
+    text, failed = table([made], state, kept(), one.broken)
+
+    assert (failed, state.ended, len(kept())) == (0, [], 1)
+    assert "not finished" in text
 
 
 def test_part_that_is_slower_than_hoped_says_so_and_has_not_failed(directory: Path) -> None:
