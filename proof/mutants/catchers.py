@@ -60,12 +60,6 @@ NODE_LIVES = checks(
     counts="seeds",
     limit_s=240,
 )
-LOG_CRASHES = checks(
-    "crashes of the log at any call", "tests/recovery/test_fuzz.py", "-k", "crash", counts="seeds"
-)
-LOG_DAMAGE = checks(
-    "damage to the files of the log", "tests/recovery/test_fuzz.py", "-k", "damage", counts="seeds"
-)
 LOG_FAULTS = checks("failing and full disks under the log", "tests/recovery/test_faults.py")
 LOG_SUITE = checks("the suite for every log", "tests/conformance/test_logs.py")
 RECOVERY_TABLE = checks("every input of the table", "tests/recovery/test_recovery_table.py")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from proof.mutants.catchers import (
-    LOG_CRASHES,
-    LOG_DAMAGE,
+    EXPLORER,
     LOG_FAULTS,
     LOG_SUITE,
+    N_LOOP,
     RECOVERY_TABLE,
+    WAL,
     pointed,
 )
 from proof.mutants.mutant import Mutant
@@ -24,7 +25,7 @@ SYNCS = (
         old="        self._disk.fdatasync(self._fd)\n        self.offset +=",
         new="        self.offset +=",
         breaks="I1, I13, contract 1",
-        catchers=(LOG_CRASHES, LOG_SUITE),
+        catchers=(EXPLORER, WAL, LOG_SUITE),
     ),
     Mutant(
         name="sync-tried-again",
@@ -39,7 +40,10 @@ SYNCS = (
             self._disk.fdatasync(self._fd)
         self.offset +=""",
         breaks="I1, I13",
-        catchers=(LOG_FAULTS,),
+        catchers=(
+            N_LOOP,
+            LOG_FAULTS,
+        ),
     ),
     Mutant(
         name="writes-on-after-a-failed-sync",
@@ -59,7 +63,10 @@ SYNCS = (
             raise lost from failed
 """,
         breaks="I1, I13",
-        catchers=(LOG_FAULTS,),
+        catchers=(
+            N_LOOP,
+            LOG_FAULTS,
+        ),
     ),
     Mutant(
         name="watermark-before-data",
@@ -72,7 +79,10 @@ SYNCS = (
         active.write(epoch, commit, flags)
 """,
         breaks="I15",
-        catchers=(LOG_CRASHES,),
+        catchers=(
+            EXPLORER,
+            WAL,
+        ),
     ),
     Mutant(
         name="watermark-in-one-slot",
@@ -91,7 +101,10 @@ SYNCS = (
         old="            offset += len(chunk)\n        disk.fdatasync(fd)\n",
         new="            offset += len(chunk)\n",
         breaks="I1, I15",
-        catchers=(LOG_CRASHES,),
+        catchers=(
+            EXPLORER,
+            WAL,
+        ),
     ),
     Mutant(
         name="segment-name-not-synced",
@@ -101,7 +114,10 @@ SYNCS = (
         old="        self._disk.fsync_dir(self._layout.wal)\n        size_bytes,",
         new="        size_bytes,",
         breaks="I1, contract 1",
-        catchers=(LOG_CRASHES,),
+        catchers=(
+            EXPLORER,
+            WAL,
+        ),
     ),
     Mutant(
         name="rename-not-synced",
@@ -112,7 +128,10 @@ SYNCS = (
         "    disk.fsync_dir(directory)\n",
         new='    disk.rename(f"{directory}/{name}{TEMPORARY}", f"{directory}/{name}")\n',
         breaks="I1, I15",
-        catchers=(LOG_CRASHES,),
+        catchers=(
+            EXPLORER,
+            WAL,
+        ),
     ),
     Mutant(
         name="new-directories-not-synced",
@@ -122,7 +141,10 @@ SYNCS = (
         old="    env.disk.fsync_dir(layout.root)\n",
         new="",
         breaks="I1, contract 1",
-        catchers=(LOG_CRASHES,),
+        catchers=(
+            EXPLORER,
+            WAL,
+        ),
     ),
     Mutant(
         name="header-synced-after-its-name",
@@ -138,7 +160,10 @@ SYNCS = (
         self._disk.fsync_dir(self._layout.wal)
 """,
         breaks="I1, I15",
-        catchers=(LOG_CRASHES,),
+        catchers=(
+            EXPLORER,
+            WAL,
+        ),
     ),
     Mutant(
         name="snapshot-visible-before-synced",
@@ -148,7 +173,10 @@ SYNCS = (
         old="        self._put(self._trailer())\n        self._sync()\n",
         new="        self._put(self._trailer())\n",
         breaks="I12, I15",
-        catchers=(LOG_CRASHES,),
+        catchers=(
+            EXPLORER,
+            WAL,
+        ),
     ),
     Mutant(
         name="found-seal-not-synced",
@@ -158,7 +186,7 @@ SYNCS = (
         old="        if tail.sealed:\n            disk.fdatasync(fd)\n",
         new="        if tail.sealed:\n            pass\n",
         breaks="I1, I15",
-        catchers=(LOG_CRASHES, pointed(_FAULTS, "test_seal_read_from_the_cache")),
+        catchers=(EXPLORER, WAL, pointed(_FAULTS, "test_seal_read_from_the_cache")),
     ),
 )
 
@@ -172,7 +200,7 @@ RECOVERY = (
         new="        (_Y, _Y, _Y, _N, _N, _Y, _Y, _any, _any, _any),\n        Verdict.CUT,",
         reached_at="    return _look_up(SEGMENT_CASES, msgspec.structs.astuple(facts))",
         breaks="I1, contract 1",
-        catchers=(LOG_DAMAGE, RECOVERY_TABLE),
+        catchers=(WAL, RECOVERY_TABLE),
     ),
     Mutant(
         name="lost-tail-not-missed",
@@ -183,7 +211,7 @@ RECOVERY = (
         new="        (_Y, _Y, _Y, _N, _N, _Y, _N, _Y, _any, _any),\n        Verdict.CUT,",
         reached_at="    return _look_up(SEGMENT_CASES, msgspec.structs.astuple(facts))",
         breaks="I1, I15",
-        catchers=(LOG_DAMAGE, RECOVERY_TABLE),
+        catchers=(WAL, RECOVERY_TABLE),
     ),
     Mutant(
         name="commits-behind-a-gap-deleted",
@@ -194,7 +222,7 @@ RECOVERY = (
         new="        (_Y, _Y, _Y, _Y),\n        StrayVerdict.DELETE,",
         reached_at="    return _look_up(STRAY_CASES, msgspec.structs.astuple(facts))",
         breaks="I1",
-        catchers=(LOG_CRASHES, LOG_DAMAGE, RECOVERY_TABLE),
+        catchers=(WAL, RECOVERY_TABLE),
     ),
     Mutant(
         name="wrong-predecessor-accepted",
@@ -204,7 +232,7 @@ RECOVERY = (
         old="            and stored.prev_crc == self.crc\n",
         new="",
         breaks="I15",
-        catchers=(LOG_DAMAGE, pointed("unit/log/test_segment_format.py", "test_cursor_tells")),
+        catchers=(WAL, pointed("unit/log/test_segment_format.py", "test_cursor_tells")),
     ),
     Mutant(
         name="wrong-segment-accepted",
@@ -214,7 +242,7 @@ RECOVERY = (
         old="    return named and (before is None or links(header, before))",
         new="    return named",
         breaks="I15",
-        catchers=(LOG_DAMAGE, pointed(_DAMAGE, "test_segment_between_two_others")),
+        catchers=(WAL, pointed(_DAMAGE, "test_segment_between_two_others")),
     ),
     Mutant(
         name="salt-ignored",
@@ -224,7 +252,7 @@ RECOVERY = (
         old="        return zlib.crc32(self.salt)",
         new="        return 0",
         breaks="I2, I15",
-        catchers=(LOG_DAMAGE, pointed(_DAMAGE, "test_payload_that_holds_bytes_of_a_log")),
+        catchers=(WAL, pointed(_DAMAGE, "test_payload_that_holds_bytes_of_a_log")),
     ),
     Mutant(
         name="content-checksum-ignored",
@@ -234,7 +262,7 @@ RECOVERY = (
         "        return None\n",
         new="",
         breaks="I2, I15",
-        catchers=(LOG_CRASHES, LOG_DAMAGE),
+        catchers=(WAL),
     ),
     Mutant(
         name="snapshot-digest-ignored",
@@ -244,7 +272,7 @@ RECOVERY = (
         old="    if digest.digest() != trailer.digest or trailer.file_bytes != ref.size_bytes:\n",
         new="    if trailer.file_bytes != ref.size_bytes:\n",
         breaks="I12, I15",
-        catchers=(LOG_CRASHES, pointed("unit/log/test_snapshot_file.py", "test_any_byte_changed")),
+        catchers=(WAL, pointed("unit/log/test_snapshot_file.py", "test_any_byte_changed")),
     ),
     Mutant(
         name="old-tail-written-on",
@@ -254,7 +282,7 @@ RECOVERY = (
         old="        if found.tail is not None and found.clean:\n",
         new="        if found.tail is not None:\n",
         breaks="I1, I15",
-        catchers=(LOG_CRASHES, pointed(_FAULTS, "test_start_after_a_failed_sync")),
+        catchers=(WAL, pointed(_FAULTS, "test_start_after_a_failed_sync")),
     ),
     Mutant(
         name="cache-trusted-after-a-crash",
@@ -264,7 +292,7 @@ RECOVERY = (
         old="    from_medium = not live and not current.clean\n",
         new="    from_medium = False\n",
         breaks="I1, I13",
-        catchers=(LOG_CRASHES, pointed(_FAULTS, "test_start_after_a_failed_sync")),
+        catchers=(WAL, pointed(_FAULTS, "test_start_after_a_failed_sync")),
     ),
     Mutant(
         name="last-commit-not-replayed",
@@ -273,7 +301,7 @@ RECOVERY = (
         old="                if stored.commit_no > end_commit_no:\n",
         new="                if stored.commit_no >= end_commit_no:\n",
         breaks="I1, contract 1",
-        catchers=(LOG_CRASHES, LOG_SUITE),
+        catchers=(WAL, LOG_SUITE),
     ),
 )
 
@@ -303,7 +331,7 @@ KEEPING = (
     writer.publish(segments=segments, snapshots=snapshots)
 """,
         breaks="I15",
-        catchers=(LOG_CRASHES, pointed(_FAULTS, "test_crash_at_each_call")),
+        catchers=(WAL, pointed(_FAULTS, "test_crash_at_each_call")),
     ),
     Mutant(
         name="short-write-taken-for-whole",
@@ -312,7 +340,10 @@ KEEPING = (
         old="    if written < sum(map(len, buffers)):\n",
         new="    if written < 0:\n",
         breaks="I1",
-        catchers=(LOG_FAULTS,),
+        catchers=(
+            N_LOOP,
+            LOG_FAULTS,
+        ),
     ),
     Mutant(
         name="full-disk-taken-for-success",
@@ -331,7 +362,10 @@ KEEPING = (
             f"the disk of {layout.root} is full: {error.strerror}.",
 """,
         breaks="I1",
-        catchers=(LOG_FAULTS,),
+        catchers=(
+            N_LOOP,
+            LOG_FAULTS,
+        ),
     ),
     Mutant(
         name="lock-not-taken",
