@@ -76,12 +76,15 @@ class Surroundings:
 
     def step(self, effect: Effect, *, may_not: bool) -> Callable[[States], States | None]:
         """`may_not`: it may as well not have happened."""
+        known: dict[States, States | None] = {}
 
         def step(states: States) -> States | None:
-            reached = {after for one in states for after in effect(one)}
-            if may_not:
-                reached |= states
-            return self.closed(frozenset(reached)) if reached else None
+            if states not in known:
+                reached = {after for one in states for after in effect(one)}
+                if may_not:
+                    reached |= states
+                known[states] = self.closed(frozenset(reached)) if reached else None
+            return known[states]
 
         return step
 
