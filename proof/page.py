@@ -27,6 +27,8 @@ class Promise(msgspec.Struct, forbid_unknown_fields=True):
     tests: list[str]
     checkers: list[str] = []
     """Beside those that own one of its clauses or invariants."""
+    breaks: list[str] = []
+    """Words of mutants that break it beside those."""
 
 
 class Gap(msgspec.Struct, forbid_unknown_fields=True):
@@ -146,9 +148,10 @@ def _breaking(promise: Promise, results: Sequence[Result]) -> Iterator[str]:
     """Names of mutants that break it, and that were caught."""
     for name, row in sorted(_latest_details(results, "mutants").items()):
         words = str(row.get("breaks", ""))
-        clauses = {int(number) for number in re.findall(r"\bclause (\d)", words)}
+        clauses = {int(number) for number in re.findall(r"\b(?:clause|contract) (\d)", words)}
         invariants = set(re.findall(r"\bI\d+\b", words))
         named = invariants & set(promise.invariants) or clauses & set(promise.clauses)
+        named = named or {text for text in promise.breaks if text in words}
         if named and row.get("outcome") == "caught":
             yield name
 
