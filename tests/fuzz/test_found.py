@@ -87,7 +87,7 @@ FOUND = (
     Found(
         "reply of another request was given to its caller",
         "client-calls",
-        Frame(0x80, 2, encode_body(Done())).encoded(),
+        Frame(0x80, 3, encode_body(Done())).encoded(),
     ),
     Found("current without a field ended in a traceback", "current", _current(segments=[{}])),
     Found("current with odd ids ended in a traceback", "current", _current(cluster_id="x")),
