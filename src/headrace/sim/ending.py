@@ -22,6 +22,7 @@ from headrace.sim.world import World
 from headrace.testing.sim_env import SimEnv
 
 QUIET_CHECK_S = 0.5
+DURABLE_CHECK_S = 0.001
 QUIET_S_MAX = 900.0
 """Longest time that what is left may take: leases, backoffs and restarts are much shorter."""
 SETTLE_S = 5.0
@@ -70,8 +71,15 @@ async def _until_quiet(world: World) -> None:
     while world.loop.time() < deadline_s:
         engine = world.engine
         if engine is not None and not _unfinished(engine):
-            return
+            break
         await asyncio.sleep(QUIET_CHECK_S)
+    while (engine := world.engine) is not None and _is_ahead(world, engine):
+        await asyncio.sleep(DURABLE_CHECK_S)
+
+
+def _is_ahead(world: World, engine: Engine) -> bool:
+    """It has decided what is not in the log yet."""
+    return engine.last_index != world.observer.last_index
 
 
 def _unfinished(engine: Engine) -> bool:
