@@ -66,6 +66,15 @@ class HandlerEnded(msgspec.Struct, frozen=True):
     token: int
 
 
+class ToldEnd(msgspec.Struct, frozen=True):
+    """Somebody who watches a job was told that it has ended."""
+
+    at_ns: int
+    actor: str
+    job_id: bytes
+    state: int
+
+
 class Recorded(msgspec.Struct, frozen=True):
     """A record in the log, once its commit was durable. A record is seen once, whatever crashes."""
 
@@ -85,7 +94,7 @@ class Happened(msgspec.Struct, frozen=True):
     fields: dict[str, Any] = {}
 
 
-Event = PushedLease | HandlerBegan | HandlerEnded | Recorded | Happened
+Event = PushedLease | HandlerBegan | HandlerEnded | ToldEnd | Recorded | Happened
 
 
 class History:

@@ -20,8 +20,8 @@ from headrace.model.commands import Command
 from headrace.model.env import Clock
 from headrace.model.errors import HeadraceError
 from headrace.model.options import EngineOptions
-from headrace.model.pushes import JobsPushed, Push
-from headrace.sim.history import Call, History, PushedLease, Recorded
+from headrace.model.pushes import FinishedPushed, JobsPushed, Push
+from headrace.sim.history import Call, History, PushedLease, Recorded, ToldEnd
 
 
 class LogObserver:
@@ -110,11 +110,19 @@ class ObservedTarget:
         def on_push(push: Push) -> None:
             if isinstance(push, JobsPushed):
                 self._note_push(push)
+            elif isinstance(push, FinishedPushed):
+                self._note_ends(push)
             events.on_push(push)
 
         watched = LinkEvents(on_push, events.on_connected, events.on_lost, events.on_failed)
         link = self._target.make_link(watched)
         return ObservedLink(link, self._actor, self._history, self._clock)
+
+    def _note_ends(self, push: FinishedPushed) -> None:
+        at_ns = self._clock.mono_ns()
+        self._history.events.extend(
+            ToldEnd(at_ns, self._actor, job.job_id, job.state) for job in push.jobs
+        )
 
     def _note_push(self, push: JobsPushed) -> None:
         at_ns = self._clock.mono_ns()

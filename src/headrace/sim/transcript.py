@@ -13,6 +13,7 @@ import msgspec
 
 from headrace.model.commands import Enqueue, NewJob
 from headrace.model.errors import HeadraceError
+from headrace.model.job import State
 from headrace.sim.history import (
     NEVER,
     Call,
@@ -22,6 +23,7 @@ from headrace.sim.history import (
     History,
     PushedLease,
     Recorded,
+    ToldEnd,
 )
 
 ID_BYTES = 16
@@ -84,6 +86,9 @@ class Transcript:
                 return f"*** {event.what} {self.shown(event.fields) if event.fields else ''}"
             case PushedLease():
                 return f"{event.actor}: pushed {self.name(event.job_id)} token {event.token}"
+            case ToldEnd():
+                word = State(event.state).word
+                return f"{event.actor}: told that {self.name(event.job_id)} is {word}"
             case _:
                 verb = "begins" if isinstance(event, HandlerBegan) else "ends"
                 return f"{event.actor}: {verb} {self.name(event.job_id)} token {event.token}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from headrace.engine.engine import Lease
-from headrace.model.commands import Cancel, GetJob, PauseQueue, Started, WaitJob
+from headrace.model.commands import Cancel, GetJob, PauseQueue, Started, WaitJob, Watch
 from headrace.model.errors import OutcomeUnknown
 from headrace.model.job import State
 from headrace.model.records import JobRescheduled, JobsClaimed, JobsReleased
-from headrace.model.replies import JobReply
-from headrace.sim.history import PushedLease
-from tests.unit.sim.telling import NS_PER_MS, Telling, complaints, drop, insert
+from headrace.model.replies import JobReply, Problem, Settled
+from headrace.sim.history import Happened, PushedLease, ToldEnd
+from tests.unit.sim.telling import NS_PER_MS, Telling, complaints, drop, insert, last_call
 
 HOUR_MS = 3_600_000
 
@@ -220,6 +220,119 @@ def test_a_wait_that_ends_early_is_seen() -> None:
     wait(story, State.READY, 900, story.engine.last_index)
 
     assert "ended early" in complaints("WaitsAreAnswered", story)[0]
+
+
+def told_of_faults(story: Telling, what: str = "server_ready") -> None:
+    story.history.events.insert(0, Happened(0, what))
+
+
+def test_a_wait_that_goes_on_after_the_end_is_seen_while_nothing_is_broken() -> None:
+    story = Telling()
+    story.enqueue(1)
+    begun_ns = story.at_ns
+    story.ack(story.claim_one())
+    wait(story, State.SUCCEEDED, 3_000, story.engine.last_index)
+    story.history.calls[-1].called_ns = begun_ns
+    story.at_ns += 10_000 * NS_PER_MS
+
+    assert complaints("WaitsAreAnswered", story) == []  # who knows what was broken meanwhile
+
+    told_of_faults(story)
+
+    assert "went on after the end" in complaints("WaitsAreAnswered", story)[0]
+
+    told_of_faults(story, "power_cut")
+
+    assert complaints("WaitsAreAnswered", story) == []
+
+
+# --- WatchersAreTold
+
+
+def watched(*, told: State | None) -> Telling:
+    story = Telling()
+    [job_id] = story.enqueue(1)
+    call = story.history.call("client 2", Watch([job_id]), story.tick())
+    call.reply, call.returned_ns = Settled(index=story.engine.last_index), story.tick()
+    story.ack(story.claim_one())
+    if told is not None:
+        story.history.events.append(ToldEnd(story.tick(), "client 2", job_id, told))
+    story.at_ns += 20_000 * NS_PER_MS
+    told_of_faults(story)
+    return story
+
+
+def test_who_watches_is_told_what_is_true() -> None:
+    assert complaints("WatchersAreTold", watched(told=State.SUCCEEDED)) == []
+
+
+@pytest.mark.parametrize("state", [State.DEAD, State.READY])
+def test_who_is_told_what_is_not_true_is_seen(state: State) -> None:
+    found = complaints("WatchersAreTold", watched(told=state))
+
+    assert f"told as {state.word}, which it had not become" in found[0]
+
+
+def test_who_is_told_before_it_is_durable_is_seen() -> None:
+    story = watched(told=None)
+    [job_id] = story.known_ids()
+    story.history.events.append(ToldEnd(1, "client 2", job_id, State.SUCCEEDED))
+
+    assert "which it had not become" in complaints("WatchersAreTold", story)[0]
+
+
+def test_who_watches_and_is_not_told_is_seen_unless_the_job_was_unknown() -> None:
+    story = watched(told=None)
+
+    assert "was not told its end" in complaints("WatchersAreTold", story)[0]
+
+    call = last_call(story, Watch)
+    call.reply.problems = [Problem(0, "unknown_job", "")]  # type: ignore[union-attr]
+
+    assert complaints("WatchersAreTold", story) == []
+
+
+def test_who_watches_what_had_ended_is_told_too() -> None:
+    story = watched(told=None)
+    last_call(story, Watch).reply.index = story.engine.last_index  # type: ignore[union-attr]
+
+    assert "was not told its end" in complaints("WatchersAreTold", story)[0]
+
+
+# --- CalmCallsAreQuick
+
+
+def test_a_slow_answer_is_seen_while_nothing_is_broken() -> None:
+    story = Telling()
+    story.enqueue(1)
+    story.history.calls[0].returned_ns += 3_000 * NS_PER_MS
+    story.at_ns += 60_000 * NS_PER_MS
+    told_of_faults(story)
+
+    assert "no answer within 2000 ms" in complaints("CalmCallsAreQuick", story)[0]
+
+    told_of_faults(story, "power_cut")
+
+    assert complaints("CalmCallsAreQuick", story) == []
+
+
+def test_an_open_call_is_seen_while_nothing_is_broken_unless_its_caller_died() -> None:
+    story = Telling()
+    story.history.call("client 9", GetJob(bytes(16)), story.at_ns)
+    story.history.call("client 9", WaitJob(bytes(16), HOUR_MS), story.at_ns)
+    story.history.call("client 9", Started([]), story.at_ns)
+    story.at_ns += 5_000 * NS_PER_MS
+    told_of_faults(story)
+
+    assert len(complaints("CalmCallsAreQuick", story)) == 1
+
+    gone = frozenset({"client 9"})
+
+    assert complaints("CalmCallsAreQuick", story, gone_actors=gone) == []
+
+    story.at_ns += 60_000 * NS_PER_MS
+
+    assert len(complaints("CalmCallsAreQuick", story, gone_actors=gone)) == 1
 
 
 def test_a_wait_that_missed_the_end_is_seen() -> None:

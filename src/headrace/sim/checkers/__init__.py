@@ -25,7 +25,7 @@ from headrace.sim.checkers.durable import (
     LogKeepsWhatItHad,
     NoAnswerFromThePast,
 )
-from headrace.sim.checkers.effects import CancelHolds, WaitsAreAnswered
+from headrace.sim.checkers.effects import CancelHolds, WaitsAreAnswered, WatchersAreTold
 from headrace.sim.checkers.ends import (
     FirstAnswerAgain,
     OneEnd,
@@ -36,7 +36,12 @@ from headrace.sim.checkers.enqueued import CallsAreWhole, NothingInvented, Nothi
 from headrace.sim.checkers.identity import OneJobAKey, OneJobAnId
 from headrace.sim.checkers.leases import HandedOutOnce, LeasesAreDisjoint
 from headrace.sim.checkers.linearizable import Linearizable
-from headrace.sim.checkers.liveness import EveryCallEnds, EveryJobMovesOn, NoStuckLease
+from headrace.sim.checkers.liveness import (
+    CalmCallsAreQuick,
+    EveryCallEnds,
+    EveryJobMovesOn,
+    NoStuckLease,
+)
 from headrace.sim.checkers.order import ClaimsFit, FirstInFirstOut
 from headrace.sim.final import Final
 from headrace.sim.history import History
@@ -70,9 +75,11 @@ _CLASSES: tuple[type[Checker], ...] = (
     ViewsFitTheLedger,
     CancelHolds,
     WaitsAreAnswered,
+    WatchersAreTold,
     EveryJobMovesOn,
     NoStuckLease,
     EveryCallEnds,
+    CalmCallsAreQuick,
     MemoryIsCounted,
     RecoveryIsBounded,
     CheckupsAreClean,

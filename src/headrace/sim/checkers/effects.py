@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from headrace.model.commands import WaitJob
-from headrace.model.replies import Changed, JobReply
+from headrace.model.commands import WaitJob, Watch
+from headrace.model.replies import Changed, JobReply, Settled
 from headrace.sim.checkers.asked import Item
 from headrace.sim.checkers.base import Breaches, Checker, Life
 from headrace.sim.checkers.ends import lives_twice
-from headrace.sim.checkers.ledger import CANCELLED, FINAL, Step
-from headrace.sim.history import NEVER, HandlerBegan
+from headrace.sim.checkers.ledger import (
+    CANCELLED,
+    DELETED,
+    FINAL,
+    LIVE,
+    JobStory,
+    Step,
+    word_of,
+)
+from headrace.sim.checkers.liveness import DYING_MS, LATE_MS, calm_until_ns
+from headrace.sim.history import NEVER, Call, HandlerBegan, ToldEnd
 
 NS_PER_MS = 1_000_000
 _AT_ONCE = ("cancel", CANCELLED)
@@ -74,6 +83,22 @@ class WaitsAreAnswered(Checker):
                 yield self.violation(message, call, job_id=command.job_id)
         if life.ledger.whole:
             yield from self._overslept(life)
+            yield from self._told_late(life)
+
+    def _told_late(self, life: Life) -> Breaches:
+        """While nothing is broken, the end of the job is the end of the wait."""
+        calm_ns = calm_until_ns(life)
+        for call in life.asked.of_type[WaitJob]:
+            story = life.ledger.stories.get(call.command.job_id)  # type: ignore[attr-defined]
+            if story is None or call.returned_ns >= calm_ns:
+                continue
+            for step in story.steps:
+                at_ns = step.event.at_ns
+                late = call.called_ns < at_ns < call.returned_ns - LATE_MS * NS_PER_MS
+                if late and _is_end(step):
+                    message = "a wait went on after the end of its job"
+                    yield self.violation(message, step.event, call, job_id=story.job_id)
+                    break
 
     def _overslept(self, life: Life) -> Breaches:
         """The job ended while the wait was under way, and the answer shows an older state."""
@@ -89,3 +114,72 @@ class WaitsAreAnswered(Checker):
             if step is not None and step.to in FINAL:
                 message = "a wait was answered with a job that had ended as one that had not"
                 yield self.violation(message, call, step.event, job_id=command.job_id)
+
+
+class WatchersAreTold(Checker):
+    """What is told is true; while nothing is broken, it is told to all who watch, and soon."""
+
+    invariants = ("I11", "I13")
+    clauses = (2,)
+    promise = "Who watches a job is told its end, and only what is durable."
+
+    def breaches(self, life: Life) -> Breaches:
+        told: dict[tuple[str, bytes], list[int]] = {}
+        for event in life.history.events:
+            if type(event) is ToldEnd:
+                told.setdefault((event.actor, event.job_id), []).append(event.at_ns)
+                yield from self._true(life, event)
+        calm_ns = calm_until_ns(life)
+        for call in life.asked.of_type[Watch]:
+            if isinstance(call.reply, Settled) and call.returned_ns < calm_ns:
+                until_ns = calm_ns
+                if call.actor in life.final.gone_actors:
+                    until_ns -= DYING_MS * NS_PER_MS
+                yield from self._owed(life, call, call.reply, told, until_ns)
+
+    def _true(self, life: Life, event: ToldEnd) -> Breaches:
+        story = life.ledger.stories.get(event.job_id)
+        steps = story.steps if story is not None else []
+        # A deleted job that had waited is remembered as cancelled.
+        ended = any(
+            (step.to == event.state or (step.to == DELETED and event.state == CANCELLED))
+            and step.event.at_ns <= event.at_ns
+            for step in steps
+        )
+        if event.state not in FINAL or not ended:
+            message = f"told as {word_of(event.state)}, which it had not become"
+            yield self.violation(message, event, job_id=event.job_id)
+
+    def _owed(
+        self,
+        life: Life,
+        call: Call,
+        reply: Settled,
+        told: dict[tuple[str, bytes], list[int]],
+        until_ns: int,
+    ) -> Breaches:
+        unknown = {problem.position for problem in reply.problems or ()}
+        for position, job_id in enumerate(call.command.job_ids):  # type: ignore[attr-defined]
+            story = life.ledger.stories.get(job_id)
+            if position in unknown or story is None:
+                continue
+            end = _end_for(story, reply.index)
+            if end is None:
+                continue
+            due_ns = max(end.event.at_ns, call.returned_ns) + LATE_MS * NS_PER_MS
+            times = told.get((call.actor, job_id), ())
+            if due_ns < until_ns and not any(call.called_ns <= at <= due_ns for at in times):
+                message = f"{call.actor} watched it, and was not told its end"
+                yield self.violation(message, call, end.event, job_id=job_id, at_ns=due_ns)
+
+
+def _is_end(step: Step) -> bool:
+    return (step.to in FINAL and step.was not in FINAL) or step.verb == "delete"
+
+
+def _end_for(story: JobStory, index: int) -> Step | None:
+    """The end that a watch from this index on is told: the newest so far, or the next."""
+    step = story.at(index)
+    if step is not None and step.to not in LIVE:
+        return step
+    return next((later for later in story.after(index) if _is_end(later)), None)

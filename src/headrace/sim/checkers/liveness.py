@@ -10,17 +10,29 @@ from headrace.model.limits import DEADLINE_STEP_MS, RECOVERY_GRACE_MS, REPEAT_MS
 from headrace.model.replies import SessionView
 from headrace.sim.checkers.base import Breaches, Checker, Life
 from headrace.sim.checkers.ledger import LEASED, READY, SCHEDULED, JobStory
-from headrace.sim.history import NEVER, Call, HandlerBegan, HandlerEnded, PushedLease
+from headrace.sim.history import NEVER, Call, HandlerBegan, HandlerEnded, Happened, PushedLease
 
 HEALED_MS = 30_000
 """After this nothing that a fault has delayed is excused any more."""
 LATE_MS = 2_000
 """Timers, a turn, a commit and a push: a due job is served within this by an idle node."""
+DYING_MS = 10_000
+"""Those who are ended before the faults are declared over died within this."""
 NS_PER_MS = 1_000_000
 
 
 def is_healed(life: Life) -> bool:
     return life.final.healed_ms >= HEALED_MS
+
+
+_ALL_WELL = frozenset({"node_leads", "server_ready", "snapshot_published"})
+
+
+def calm_until_ns(life: Life) -> int:
+    """Before this nothing was broken; `NEVER` for a history that does not tell of faults."""
+    told = [event for event in life.history.events if type(event) is Happened]
+    broken = (event.at_ns for event in told if event.what not in _ALL_WELL)
+    return next(broken, life.final.at_ns) if told else NEVER
 
 
 class EveryJobMovesOn(Checker):
@@ -156,6 +168,29 @@ class EveryCallEnds(Checker):
             if open_ms > _patience_ms(call):
                 name = type(call.command).__name__
                 yield self.violation(f"{name} of {call.actor} is open for {open_ms} ms", call)
+
+
+class CalmCallsAreQuick(Checker):
+    """As long as nothing is broken, nobody waits for longer than was asked for."""
+
+    invariants = ("I11", "I7")
+    clauses = (2,)
+    promise = "Before the first fault every call is answered in its time."
+    needs_log = False
+
+    def breaches(self, life: Life) -> Breaches:
+        calm_ns = calm_until_ns(life)
+        for call in life.history.calls:
+            wait_ms = call.command.wait_ms if isinstance(call.command, c.Claim | c.WaitJob) else 0
+            due_ns = call.called_ns + (wait_ms + LATE_MS) * NS_PER_MS
+            name = type(call.command).__name__
+            died = call.returned_ns == NEVER and call.actor in life.final.gone_actors
+            until_ns = calm_ns - DYING_MS * NS_PER_MS if died else calm_ns
+            if due_ns >= until_ns or name in _NEVER_ANSWERED:
+                continue
+            if call.returned_ns == NEVER or call.returned_ns > due_ns:
+                message = f"{name} of {call.actor} had no answer within {wait_ms + LATE_MS} ms"
+                yield self.violation(message, call, at_ns=due_ns)
 
 
 def _patience_ms(call: Call) -> int:
