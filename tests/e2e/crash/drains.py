@@ -13,14 +13,15 @@ from pathlib import Path
 from headrace.model.ids import id_to_text
 from headrace.model.replies import JobView
 from tests.e2e.crash.cluster import Members, Server
-from tests.e2e.crash.draining import drained, pause
-from tests.e2e.crash.journal import History
+from tests.e2e.crash.draining import drained, pause, wait_until
+from tests.e2e.crash.journal import History, Journal
 from tests.e2e.crash.judging import judge
 from tests.e2e.crash.kills import INTERRUPTED, KEEP_ALL, Tally
 from tests.e2e.crash.ledger import Ledger
-from tests.e2e.crash.member import Part
+from tests.e2e.crash.member import CONCURRENCY, Part, application
 from tests.e2e.crash.stops import LONG_LEASE_MS
 
+SLOW_MS = 400
 ACTS = ("server", "hurried", "worker")
 COUNTED_AS = {
     "server": "servers asked to stop",
@@ -48,7 +49,8 @@ def all_are_asked_to_stop(directory: Path, seed: int, cycles: int) -> Tally:
         for cycle in range(cycles):
             for child in members.children.values():
                 child.wait_ready()
-            pause(draw.uniform(0.1, 0.5))
+            pause(draw.uniform(0.0, 0.1))
+            asyncio.run(_keep_busy(part))
             act = ACTS[cycle % len(ACTS)]
             tally[COUNTED_AS[act]] += 1
             if act == "worker":
@@ -71,6 +73,19 @@ def all_are_asked_to_stop(directory: Path, seed: int, cycles: int) -> Tally:
     assert Ledger(server.directory).lost() == []
     assert _charged_otherwise(History(journal), views) == []
     return tally + judge(journal, server.directory, views)
+
+
+async def _keep_busy(part: Part) -> None:
+    """Handlers run in every worker, and will for a moment."""
+    journal = Journal(part.journal)
+    async with application(part, journal) as app:
+        slow = app.job_types["slow"]
+        jobs = [await slow.enqueue(SLOW_MS, "") for _ in range(2 * CONCURRENCY)]
+    for job in jobs:
+        journal.note("asked", job.id)
+        journal.note("taken", job.id)
+    ids = {job.id for job in jobs}
+    wait_until(lambda: len(History(Path(part.journal)).ids("started") & ids) > CONCURRENCY)
 
 
 def _stop(server: Server, *, hurried: bool) -> None:
