@@ -18,8 +18,8 @@ def main(arguments: Sequence[str]) -> int:
     with recorded("n-loop", " ".join(("python -m proof.n_loop", *arguments))) as result:
         run(options, result)
     print(", ".join(f"{name} {count:,}" for name, count in result.counts.items()))
-    for workload, row in result.details.items():
-        print(f"{workload:26} " + ", ".join(f"{name} {count}" for name, count in row.items()))
+    for name, row in result.details.items():
+        print(f"{name:32} " + ", ".join(f"{told} {count}" for told, count in row.items()))
     print(f"{result.seconds} s, {len(result.failures)} failures")
     print("\n".join((*result.notes, *result.failures)))
     return 1 if result.failures else 0
@@ -46,11 +46,13 @@ def run(options: argparse.Namespace, result: Result) -> None:
 
 
 def note(result: Result, case: Case, told: str, problem: str) -> None:
-    row = result.details.setdefault(case.workload, {})
-    result.counts["workloads"] = len(result.details)
+    """`details` has a row for each workload, and one for each kind of fault."""
+    result.counts["workloads"] += case.workload not in result.details
+    rows = [result.details.setdefault(name, {}) for name in (case.workload, f"fault: {case.kind}")]
     for name in ("calls", told):
-        row[name] = int(row.get(name, 0)) + 1
         result.counts[name] = result.counts.get(name, 0) + 1
+        for row in rows:
+            row[name] = int(row.get(name, 0)) + 1
     if problem:
         result.failures.append(f"{problem}: {case.command()}")
 

@@ -13,12 +13,14 @@ from headrace.log.file import disk_io, log, segment_writer, snapshot_shelf, wal_
 from headrace.log.file import snapshot_writer as snapshots
 from headrace.testing.crash_states import Choice, CrashStates, Op, all_choices
 from proof.explorer.__main__ import CALLS_MAX, explore, main
+from proof.explorer.__main__ import STATES_PER_PREFIX as STATES_PER_PREFIX_MAX
 from proof.explorer.exploring import Exploration
 from proof.explorer.seeds import KINDS, trace_of
 from tests.recovery.lying import Lie, tell
 
 TRACES = 60
 STATES_PER_PREFIX = 16
+LONG_SEEDS = range(10_000, 10_400)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -30,6 +32,13 @@ def test_every_state_that_a_crash_may_leave_recovers(kind: str) -> None:
         assert failures == []
 
     assert totals["states"] > totals["prefixes"] > totals["traces"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_many_traces_recover_from_many_states() -> None:
+    for seed in LONG_SEEDS:
+        assert explore(seed, STATES_PER_PREFIX_MAX, CALLS_MAX)[1] == []
 
 
 def test_trace_of_a_seed_is_always_the_same() -> None:
