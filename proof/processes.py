@@ -46,6 +46,8 @@ SCENARIOS = (
 WITH_LONG = {"test_full_disk"}
 """What else is long in the others is told here by kind."""
 SCENARIO_S = 600
+SENTENCE_MAX = 400
+"""Characters of a failure: its beginning, and its end where the reason stands."""
 
 
 class Unit(msgspec.Struct, frozen=True):
@@ -174,7 +176,9 @@ class Telling:
 
 def _sentence(error: Exception) -> str:
     """What broke, and where an assertion has no words of its own."""
-    said = " ".join(str(error).split())[:600]
+    said = " ".join(str(error).split())
+    if len(said) > SENTENCE_MAX:
+        said = f"{said[:50]} … {said[-SENTENCE_MAX:]}"
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {said or last.line} ({last.name})"
 

@@ -26,7 +26,8 @@ Note = tuple[str, int, int, bytes]
 class Machine:
     """Files below `root`, and a medium that remembers which of them are durable."""
 
-    def __init__(self, root: Path, *, forgets_syncs: bool = False) -> None:
+    def __init__(self, root: Path, *, forgets: str = "") -> None:
+        """`forgets`: `fsync` or `fdatasync`, which this machine does not do."""
         root.mkdir(exist_ok=True)
         self.root = root
         self.cut_count = 0
@@ -40,9 +41,8 @@ class Machine:
             "LD_PRELOAD": str(built_preload("recorder")),
             "TRACE_ROOT": str(root),
             "TRACE_FILE": str(self._trace),
+            "TRACE_FORGETS": forgets,
         }
-        if forgets_syncs:
-            self.environ["TRACE_FORGETS_SYNCS"] = "1"
 
     def cut(self, draw: random.Random) -> None:
         """The power was off. Needs: every process that wrote here is dead."""

@@ -11,7 +11,8 @@
  *     't' size set to `at`      'a' room for `at` bytes      's' synced      'x' closed
  *     'r' renamed: `at` bytes of source, then target         'u' removed     'm' directory made
  *
- * With TRACE_FORGETS_SYNCS, syncs are not noted: the lying disk that the tests must find out.
+ * TRACE_FORGETS names a call, fsync or fdatasync, that is not noted: the lying disk that the
+ * tests must find out.
  */
 
 #define _GNU_SOURCE
@@ -41,7 +42,7 @@ struct __attribute__((packed)) head {
 static const char *root;
 static size_t root_bytes;
 static int trace_fd = -1;
-static int forgets_syncs;
+static const char *forgets = "";
 static char tracked[FDS];
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 
@@ -49,7 +50,8 @@ __attribute__((constructor)) static void begin(void)
 {
     const char *path = getenv("TRACE_FILE");
     root = getenv("TRACE_ROOT");
-    forgets_syncs = getenv("TRACE_FORGETS_SYNCS") != NULL;
+    if (getenv("TRACE_FORGETS") != NULL)
+        forgets = getenv("TRACE_FORGETS");
     if (path == NULL || root == NULL)
         return;
     root_bytes = strlen(root);
@@ -190,8 +192,8 @@ int rename(const char *source, const char *target)
         errno = error;                                                                             \
         return result;                                                                             \
     }
-ON_FD(fsync, 's', !forgets_syncs, (int fd), (fd), 0)
-ON_FD(fdatasync, 's', !forgets_syncs, (int fd), (fd), 0)
+ON_FD(fsync, 's', strcmp(forgets, "fsync") != 0, (int fd), (fd), 0)
+ON_FD(fdatasync, 's', strcmp(forgets, "fdatasync") != 0, (int fd), (fd), 0)
 ON_FD(ftruncate, 't', 1, (int fd, off_t size), (fd, size), size)
 ON_FD(ftruncate64, 't', 1, (int fd, off64_t size), (fd, size), size)
 ON_FD(posix_fallocate, 'a', 1, (int fd, off_t from, off_t size), (fd, from, size), from + size)
