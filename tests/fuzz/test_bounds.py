@@ -8,21 +8,22 @@ from typing import Any
 
 import pytest
 
-from headrace.codec.messages import MESSAGES, decode_body, encode_body
+from headrace.codec.messages import MESSAGES, TYPE_NUMBERS, decode_body, encode_body
 from headrace.codec.records import RECORDS, decode_records
 from headrace.codec.rows import decode_rows
-from headrace.model.commands import Enqueue, NewJob
+from headrace.model.commands import Claim, Enqueue, Nack, NewJob
 from headrace.model.errors import HeadraceError
 from headrace.model.handshake import Hello
 from headrace.model.job import JobSpec
 from headrace.model.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
+from headrace.model.replies import JobPage
 from headrace.protocol import framing
 from headrace.protocol.connection import ServerConnection
 from headrace.protocol.framing import HEADER, PREAMBLE
 from proof.fuzz.arcs import lines_run
 from proof.fuzz.frames import Frame
 from proof.fuzz.judging import bounded_memory
-from proof.fuzz.target import linear
+from proof.fuzz.target import ALLOCATION_FACTOR, linear
 from proof.fuzz.targets.wire import open_server
 
 CLAIMS = (
@@ -85,6 +86,25 @@ def test_unfinished_frame_holds_what_has_come_and_no_more() -> None:
     data = HEADER.pack(FRAME_BYTES_MAX, 0x10, 0, 1) + bytes(100)
     assert held_bytes(lambda: list(server.receive(memoryview(data)))) < 64 * 1024
     assert server.unfinished_bytes == len(data)
+
+
+DENSE = {
+    "specs with a policy of defaults": (Enqueue, b"\x92%s\x90", b"\x94\xa0\xa0\xa0\x90"),
+    "short texts": (Claim, b"\x92%s\x90", b"\xa2\xc4\x80"),
+    "failures without words": (Nack, b"\x91%s", b"\x93\xc4\x00\x00\x91\xa0"),
+    "job views of defaults": (JobPage, b"\x93\x00\x00%s", b"\x98\xc4\x00\xa0\xa0" + bytes(5)),
+}
+"""Inputs whose every byte becomes as much as it can: type, what surrounds the array, item."""
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_densest_messages_stay_within_the_factor(name: str) -> None:
+    kind, around, item = DENSE[name]
+    count = 50_000
+    body = around % (b"\xdd" + count.to_bytes(4, "big") + item * count)
+    held = held_bytes(lambda: decode_body(TYPE_NUMBERS[kind], body))
+
+    assert 10 * len(body) < held <= ALLOCATION_FACTOR * len(body)
 
 
 # --- work

@@ -346,6 +346,6 @@ TARGETS = (
     ),
     Target(
         "directory", directory_seeds, check_directory, mutate_directory, MODULES,
-        exhaustive_bytes_max=0, sampled=60, weight=2,
+        exhaustive_bytes_max=0, sampled=40, weight=2,
     ),
 )  # fmt: skip
