@@ -34,18 +34,20 @@ def pointed(path: str, name: str) -> Catcher:
     return checks(f"{path}: {name.replace('_', ' ')}", f"tests/{path}", "-k", name)
 
 
-def harness(name: str, cases: int, limit_s: int) -> Catcher:
+def harness(
+    name: str, cases: int, *, limit_s: int = 240, counts: Literal["seeds", "cases"] = "seeds"
+) -> Catcher:
     """The first `cases` of a harness, up to the first that goes wrong."""
     arguments = ("-m", "proof.mutants.asking", name, str(cases))
-    return Catcher(name, arguments, limit_s, "seeds")
+    return Catcher(name, arguments, limit_s, counts)
 
 
 # --- whole harnesses
 
-SIM = harness("simulation", 60, 240)
-EXPLORER = harness("explorer", 20, 240)
-N_LOOP = harness("n-loop", 600, 240)
-WAL = harness("wal", 1_000, 240)
+SIM = harness("simulation", 60)
+EXPLORER = harness("explorer", 20)
+N_LOOP = harness("n-loop", 600, counts="cases")
+WAL = harness("wal", 1_000)
 ENGINE_LIVES = checks(
     "random lives of the engine",
     "tests/unit/engine/test_random_commands.py",

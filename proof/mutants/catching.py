@@ -103,7 +103,7 @@ def _judged(catcher: Catcher, exit_code: int, text: str, seconds: float) -> Trie
 
 def _count(catcher: Catcher, text: str) -> int:
     seed = _SEED.search(text)
-    if catcher.counts == "seeds" and seed is not None:
+    if catcher.counts != "tests" and seed is not None:
         return int(seed[1]) - catcher.seed_from + 1
     passed = _PASSED.search(text)
     return (int(passed[1]) if passed else 0) + 1

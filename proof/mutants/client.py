@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proof.mutants.catchers import checks, pointed
+from proof.mutants.catchers import SIM, checks, pointed
 from proof.mutants.mutant import Mutant
 
 _LINK = "unit/client/test_link.py"
@@ -51,7 +51,7 @@ CALLS = (
             call.command = msgspec.structs.replace(call.command, resend=True)
 """,
         breaks="I2, I8, contract 1",
-        catchers=(pointed(_LINK, "test_enqueue_whose_answer_was_lost"), SDK_RECONNECT),
+        catchers=(SIM, pointed(_LINK, "test_enqueue_whose_answer_was_lost"), SDK_RECONNECT),
     ),
     Mutant(
         name="calls-lost-on-reconnect",
@@ -60,7 +60,10 @@ CALLS = (
         old="        self._waiting.extend(self._parked)\n        self._parked.clear()\n",
         new="        self._parked.clear()\n",
         breaks="every call ends",
-        catchers=(SDK_RECONNECT, pointed(_LINK, "test_what_the_owner_says_on_connecting")),
+        catchers=(
+            SDK_RECONNECT,
+            pointed(_LINK, "test_what_the_owner_says_on_connecting"),
+        ),
     ),
     Mutant(
         name="silent-server-trusted",
@@ -83,7 +86,7 @@ CALLS = (
         "            if True:\n"
         "                self._last_id = request_id & 1\n",
         breaks="each call gets its own answer",
-        catchers=(pointed(_LINK, "test_calls_are_answered"), pointed(_LINK, "test_")),
+        catchers=(SIM, pointed(_LINK, "test_calls_are_answered"), pointed(_LINK, "test_")),
     ),
     Mutant(
         name="ack-given-up",
@@ -106,7 +109,10 @@ HOLDING = (
         new="    def _on_connected(self, welcome: Welcome) -> None:\n"
         "        if not self.session_id:\n            self._enter()\n",
         breaks="I11",
-        catchers=(SDK_RECONNECT, pointed(_SESSION, "test_many_reasons_to_resume")),
+        catchers=(
+            SDK_RECONNECT,
+            pointed(_SESSION, "test_many_reasons_to_resume"),
+        ),
     ),
     Mutant(
         name="resume-verdicts-ignored",
@@ -145,7 +151,10 @@ HOLDING = (
         old="            if held.state == RESERVED and self._takes_process(held):\n",
         new="            if self._takes_process(held):\n",
         breaks="contract 3",
-        catchers=(SDK_JOBS, pointed(_SLOTS, "test_job_that_was_given_back")),
+        catchers=(
+            SDK_JOBS,
+            pointed(_SLOTS, "test_job_that_was_given_back"),
+        ),
     ),
     Mutant(
         name="cancelled-job-starts",
@@ -196,7 +205,10 @@ HOLDING = (
         old="        if held.group.timeout_ms:\n",
         new="        if False:\n",
         breaks="I11",
-        catchers=(SDK_JOBS, pointed(_SLOTS, "test_deadline_stops_the_handler")),
+        catchers=(
+            SDK_JOBS,
+            pointed(_SLOTS, "test_deadline_stops_the_handler"),
+        ),
     ),
 )
 
@@ -210,7 +222,7 @@ LIVING = (
         new="        vitals = self._vitals()\n        if vitals.loop_lag_ms > 100:\n"
         "            return\n        command = Heartbeat(",
         breaks="contract 3",
-        catchers=(SDK_EXECUTORS,),
+        catchers=(SIM, SDK_EXECUTORS),
     ),
     Mutant(
         name="heartbeat-ends-with-its-connection",
@@ -239,7 +251,10 @@ LIVING = (
         old="                    await self._settler.settled()\n",
         new="                    pass\n",
         breaks="contract 2",
-        catchers=(pointed(_SESSION, "test_stopping_worker_waits"), SDK_JOBS),
+        catchers=(
+            pointed(_SESSION, "test_stopping_worker_waits"),
+            SDK_JOBS,
+        ),
     ),
     Mutant(
         name="prefetched-jobs-kept",

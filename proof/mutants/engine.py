@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from proof.mutants.catchers import ENGINE_LIVES, ENGINE_TWINS, NODE_LIVES, pointed
+from proof.mutants.catchers import ENGINE_LIVES, ENGINE_TWINS, SIM, pointed
 from proof.mutants.mutant import Mutant
 
+_CHANGING = "unit/engine/test_changing.py"
+_ENQUEUEING = "unit/engine/test_enqueueing.py"
 _LEASING = "unit/engine/test_leasing.py"
 _RETENTION = "unit/engine/test_retention.py"
 _SESSIONS = "unit/engine/test_sessions.py"
@@ -38,7 +40,11 @@ LEASES = (
             granted.append((job_id, job.token, result))
 """,
         breaks="I3, contract 3",
-        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_ack_with_an_expired_lease_is_refused")),
+        catchers=(
+            SIM,
+            ENGINE_LIVES,
+            pointed(_LEASING, "test_ack_with_an_expired_lease"),
+        ),
     ),
     Mutant(
         name="repeated-ack-refused",
@@ -47,7 +53,7 @@ LEASES = (
         old="    return known is not None and known.token == token and known.state == SUCCEEDED",
         new="    return False",
         breaks="I3",
-        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_repeated_ack")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_LEASING, "test_repeated_ack")),
     ),
     Mutant(
         name="lost-start-not-charged",
@@ -57,7 +63,7 @@ LEASES = (
         old="        if lease.started:\n            job.attempt += 1\n",
         new="        if lease.started:\n",
         breaks="I5, contract 2",
-        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_lost_worker_charges_only_jobs")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_LEASING, "test_lost_worker_charges_only_jobs")),
     ),
     Mutant(
         name="reserved-job-charged",
@@ -66,7 +72,7 @@ LEASES = (
         old="            cold.return_count += 1\n",
         new="            cold.return_count += 1\n            job.attempt += 1\n",
         breaks="I5",
-        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_lost_worker_charges_only_jobs")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_LEASING, "test_lost_worker_charges_only_jobs")),
     ),
     Mutant(
         name="crash-limit-off-by-one",
@@ -75,7 +81,7 @@ LEASES = (
         old="cold.crash_count + 1 >= policy.crash_max",
         new="cold.crash_count >= policy.crash_max",
         breaks="I5",
-        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_job_that_kills_its_workers")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_LEASING, "test_job_that_kills_its_workers")),
     ),
     Mutant(
         name="attempt-limit-off-by-one",
@@ -85,7 +91,7 @@ LEASES = (
         old="    if attempt >= retry_policy(turn, job).attempt_max:",
         new="    if attempt > retry_policy(turn, job).attempt_max:",
         breaks="I5",
-        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_attempts_end_with_a_dead_job")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_LEASING, "test_attempts_end_with_a_dead_job")),
     ),
     Mutant(
         name="lost-push-stays-leased",
@@ -96,7 +102,7 @@ LEASES = (
         old="    _give_back(turn, session, known)\n",
         new="",
         breaks="I11, contract 2",
-        catchers=(ENGINE_LIVES, pointed(_SESSIONS, "test_resume_")),
+        catchers=(pointed(_SESSIONS, "test_resume_"),),
     ),
     Mutant(
         name="more-than-its-credit",
@@ -105,7 +111,7 @@ LEASES = (
         old="    room = min(session.room, limits.CLAIM_JOBS_MAX)\n",
         new="    room = limits.CLAIM_JOBS_MAX if session.room > 0 else 0\n",
         breaks="I9",
-        catchers=(ENGINE_LIVES, pointed(_SESSIONS, "test_session_holds_no_more_than_its_credit")),
+        catchers=(pointed(_SESSIONS, "test_session_holds_no_more_than_its_credit"),),
     ),
     Mutant(
         name="cancel-misses-the-holder",
@@ -116,7 +122,7 @@ LEASES = (
         "[(job.job_id, job.token)]))\n",
         new="            pass\n",
         breaks="contract 8",
-        catchers=(ENGINE_LIVES, pointed(_SESSIONS, "test_cancel_of_a_leased_job_is_told")),
+        catchers=(pointed(_SESSIONS, "test_cancel_of_a_leased_job_is_told"),),
     ),
     Mutant(
         name="cancel-forgotten-when-lease-ends",
@@ -126,7 +132,11 @@ LEASES = (
         old="    if job.flags & FLAG_CANCEL_REQUESTED:\n        fate, why = FATE_CANCELLED, ",
         new="    if False:\n        fate, why = FATE_CANCELLED, ",
         breaks="contract 8",
-        catchers=(ENGINE_LIVES, pointed("unit/engine/test_changing.py", "test_every_other_end_of")),
+        catchers=(
+            SIM,
+            ENGINE_LIVES,
+            pointed(_CHANGING, "test_every_other_end"),
+        ),
     ),
 )
 
@@ -138,7 +148,7 @@ ORDER = (
         old="keeps_place=not released.snoozed",
         new="keeps_place=False",
         breaks="I6",
-        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_released_job_keeps_its_place")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_LEASING, "test_released_job_keeps_its_place")),
     ),
     Mutant(
         name="due-job-jumps-the-queue",
@@ -148,7 +158,7 @@ ORDER = (
         "        self.move(job, lifecycle.PROMOTE, READY)",
         new="        self.move(job, lifecycle.PROMOTE, READY)",
         breaks="I6",
-        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_job_that_becomes_due_stands_behind")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_LEASING, "test_job_that_becomes_due_stands_behind")),
     ),
     Mutant(
         name="returned-job-lost-in-its-lane",
@@ -157,7 +167,7 @@ ORDER = (
         old="        if order and job.number < order[-1].number:\n",
         new="        if False:\n",
         breaks="I6",
-        catchers=(ENGINE_LIVES, ENGINE_TWINS),
+        catchers=(SIM, ENGINE_LIVES, ENGINE_TWINS),
     ),
     Mutant(
         name="priorities-upside-down",
@@ -167,7 +177,7 @@ ORDER = (
         old="        priority = max((lanes.bitmap & mask).bit_length() for lanes in busy) - 1",
         new="        priority = min((lanes.bitmap & mask).bit_length() for lanes in busy) - 1",
         breaks="I6",
-        catchers=(ENGINE_LIVES, ENGINE_TWINS),
+        catchers=(SIM, ENGINE_LIVES, ENGINE_TWINS),
     ),
     Mutant(
         name="due-a-second-early",
@@ -177,7 +187,7 @@ ORDER = (
         old="            if at_ms is None or at_ms > now_ms:\n",
         new="            if at_ms is None or at_ms > now_ms + 1_000:\n",
         breaks="I7, contract 4",
-        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_delayed_job_is_not_claimable")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_LEASING, "test_delayed_job_is_not_claimable")),
     ),
     Mutant(
         name="paused-queue-dispatches",
@@ -186,7 +196,7 @@ ORDER = (
         old="        if lanes and not queues[lanes[0].queue].paused:\n",
         new="        if lanes:\n",
         breaks="contract 5",
-        catchers=(ENGINE_LIVES, pointed(_SESSIONS, "test_paused_queue_feeds_nobody")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_SESSIONS, "test_paused_queue_feeds_nobody")),
     ),
     Mutant(
         name="paused-queue-is-claimed",
@@ -195,7 +205,7 @@ ORDER = (
         old="        if queue is None or queue.paused:\n",
         new="        if queue is None:\n",
         breaks="contract 5",
-        catchers=(ENGINE_LIVES, pointed(_LEASING, "test_claim_of_a_paused_queue")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_LEASING, "test_claim_of_a_paused_queue")),
     ),
 )
 
@@ -211,7 +221,7 @@ NAMES = (
         "        self.free_key(job.spec.queue, job.spec.kind, job.cold, job_id)\n"
         "        queue.totals[_TOTAL_OF_STATE[state]] += 1",
         breaks="I8, contract 5",
-        catchers=(ENGINE_LIVES, pointed(_RETENTION, "test_key_outlives_its_job")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_RETENTION, "test_key_outlives_its_job")),
     ),
     Mutant(
         name="keys-not-in-snapshot",
@@ -220,7 +230,7 @@ NAMES = (
         old="            state.keys.load(row.scope, taken)\n",
         new="            pass\n",
         breaks="I8, I12",
-        catchers=(ENGINE_LIVES, NODE_LIVES),
+        catchers=(ENGINE_LIVES, SIM),
     ),
     Mutant(
         name="ids-forgotten-early",
@@ -230,7 +240,7 @@ NAMES = (
         old="    before_ms = turn.now_ms - limits.REMEMBER_MS\n",
         new="    before_ms = turn.now_ms - 1_000\n",
         breaks="I8, contract 1",
-        catchers=(ENGINE_LIVES, pointed(_RETENTION, "test_ids_are_remembered")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_RETENTION, "test_ids_are_remembered")),
     ),
     Mutant(
         name="ended-id-enqueued-again",
@@ -240,7 +250,7 @@ NAMES = (
         old="    if known is not None:\n        return job_id, known.state\n",
         new="",
         breaks="I3, I8",
-        catchers=(ENGINE_LIVES, pointed(_RETENTION, "test_ids_are_remembered")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_RETENTION, "test_ids_are_remembered")),
     ),
     Mutant(
         name="ended-ids-not-in-snapshot",
@@ -249,7 +259,7 @@ NAMES = (
         old="    rows += state.remembered.rows()\n",
         new="",
         breaks="I8, I12",
-        catchers=(ENGINE_LIVES, NODE_LIVES),
+        catchers=(SIM, ENGINE_LIVES),
     ),
     Mutant(
         name="atomic-batch-half-applied",
@@ -266,7 +276,7 @@ NAMES = (
                 raise
 """,
         breaks="I2; a refused command emits nothing",
-        catchers=(ENGINE_LIVES, pointed("unit/engine/test_enqueueing.py", "test_atomic_call")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_ENQUEUEING, "test_atomic_call")),
     ),
     Mutant(
         name="refused-for-room-but-done",
@@ -284,8 +294,9 @@ NAMES = (
 """,
         breaks="I2; a refused command emits nothing",
         catchers=(
+            SIM,
             ENGINE_LIVES,
-            pointed("unit/engine/test_enqueueing.py", "_in_memory_are_bounded"),
+            pointed(_ENQUEUEING, "_in_memory_are_bounded"),
         ),
     ),
 )
@@ -298,7 +309,7 @@ KEEPING = (
         old="        self.unplace(job)\n        self.free_key(job.spec.queue",
         new="        self.free_key(job.spec.queue",
         breaks="I11",
-        catchers=(ENGINE_LIVES, pointed("unit/engine/test_changing.py", "test_purge")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_CHANGING, "test_purge")),
     ),
     Mutant(
         name="start-by-lost-at-restart",
@@ -307,7 +318,7 @@ KEEPING = (
         old="                state.place(job)\n                state.start_by.watch(job)\n",
         new="                state.place(job)\n",
         breaks="I12, contract 4",
-        catchers=(ENGINE_LIVES, pointed(_RETENTION, "test_start_by_holds_after_a_recovery")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_RETENTION, "test_start_by_holds_after_a_recovery")),
     ),
     Mutant(
         name="dead-jobs-dropped-like-finished-ones",
@@ -316,7 +327,7 @@ KEEPING = (
         old="    kept_max = settings.dead_count if is_dead else settings.succeeded_count",
         new="    kept_max = settings.succeeded_count",
         breaks="contract 2",
-        catchers=(ENGINE_LIVES, pointed(_RETENTION, "test_dead_jobs_have_a_ring")),
+        catchers=(pointed(_RETENTION, "test_dead_jobs_have_a_ring"),),
     ),
     Mutant(
         name="pruned-bytes-stay-counted",
@@ -326,7 +337,7 @@ KEEPING = (
         old="            self.finished_bytes -= len(entry.packed)\n            self.ended.remove",
         new="            self.ended.remove",
         breaks="I11, I12",
-        catchers=(ENGINE_LIVES, pointed(_RETENTION, "test_ring_keeps")),
+        catchers=(SIM, ENGINE_LIVES, pointed(_RETENTION, "test_ring_keeps")),
     ),
     Mutant(
         name="end-not-told",
@@ -336,9 +347,7 @@ KEEPING = (
         old="            effects += [JobEnded(job_id) for job_id in ended]\n",
         new="            effects += []\n",
         breaks="I11; what an effect owed is owed again",
-        catchers=(
-            pointed("simulation/test_node_life.py", "test_wait_is_answered_with_the_commit"),
-        ),
+        catchers=(pointed("simulation/test_node_life.py", "test_wait_is_answered_with_the"),),
     ),
 )
 
@@ -350,7 +359,7 @@ REPLAY = (
         old="        if jobs.walk is not None:\n            jobs.walk.touch(job_id)\n",
         new="",
         breaks="I12",
-        catchers=(ENGINE_LIVES, NODE_LIVES),
+        catchers=(ENGINE_LIVES, SIM),
     ),
     Mutant(
         name="end-missing-from-snapshot-walk",
@@ -365,7 +374,7 @@ REPLAY = (
         """The entry is gone. Raises: `KeyError` when there is none."""
 ''',
         breaks="I1, I12",
-        catchers=(ENGINE_LIVES, ENGINE_TWINS),
+        catchers=(ENGINE_LIVES, SIM),
     ),
     Mutant(
         name="attempts-not-in-snapshot",
@@ -374,7 +383,7 @@ REPLAY = (
         old="            row.attempt,\n",
         new="            0,\n",
         breaks="I5, I12",
-        catchers=(ENGINE_LIVES, NODE_LIVES),
+        catchers=(SIM, ENGINE_LIVES),
     ),
     Mutant(
         name="time-not-logged",
@@ -383,7 +392,7 @@ REPLAY = (
         old="            self.records.append(passed)\n",
         new="            pass\n",
         breaks="I12",
-        catchers=(ENGINE_LIVES, NODE_LIVES),
+        catchers=(ENGINE_LIVES, SIM),
     ),
     Mutant(
         name="sessions-numbered-anew",
@@ -392,7 +401,7 @@ REPLAY = (
         old="        state.next_session_no = row.next_session_no\n",
         new="",
         breaks="I4, I12",
-        catchers=(ENGINE_LIVES, NODE_LIVES),
+        catchers=(SIM, ENGINE_LIVES),
     ),
 )
 

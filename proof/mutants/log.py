@@ -40,7 +40,7 @@ SYNCS = (
             self._disk.fdatasync(self._fd)
         self.offset +=""",
         breaks="I1, I13",
-        catchers=(
+        catchers=(pointed(_FAULTS, "test_failed_sync_is_never_repeated"), LOG_FAULTS),
             N_LOOP,
             LOG_FAULTS,
         ),
@@ -262,7 +262,7 @@ RECOVERY = (
         "        return None\n",
         new="",
         breaks="I2, I15",
-        catchers=(WAL),
+        catchers=(WAL,),
     ),
     Mutant(
         name="snapshot-digest-ignored",
@@ -340,7 +340,7 @@ KEEPING = (
         old="    if written < sum(map(len, buffers)):\n",
         new="    if written < 0:\n",
         breaks="I1",
-        catchers=(
+        catchers=(pointed(_FAULTS, "test_short_write_is_continued"), LOG_FAULTS),
             N_LOOP,
             LOG_FAULTS,
         ),

@@ -18,7 +18,7 @@ class Catcher(msgspec.Struct, frozen=True):
     """What follows `python`, in the root of the repository."""
     limit_s: int = 60
     """A catcher that takes longer has noticed nothing: it must have limits of its own."""
-    counts: Literal["tests", "seeds"] = "tests"
+    counts: Literal["tests", "seeds", "cases"] = "tests"
     """What went by until it failed."""
     seed_from: int = 0
 

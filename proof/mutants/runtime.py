@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proof.mutants.catchers import NODE_LIVES, pointed
+from proof.mutants.catchers import NODE_LIVES, SIM, pointed
 from proof.mutants.mutant import Mutant
 
 _COMMITS = "simulation/test_node_commits.py"
@@ -20,7 +20,7 @@ LEAVING = (
         old="        self._releases.release(self._committer.durable_index)\n",
         new="        self._releases.release(self.engine.last_index)\n",
         breaks="I1, I13, contract 1",
-        catchers=(NODE_LIVES, pointed(_COMMITS, "test_reply_waits_until")),
+        catchers=(SIM, pointed(_COMMITS, "test_reply_waits_until")),
     ),
     Mutant(
         name="push-before-durable",
@@ -30,7 +30,7 @@ LEAVING = (
         old="        self._release_effects(durable_index)\n",
         new="        self._release_effects(1 << 62)\n",
         breaks="I4, I13, contract 3",
-        catchers=(NODE_LIVES, pointed(_PARTS, "test_answers")),
+        catchers=(SIM, pointed(_PARTS, "test_answers")),
     ),
     Mutant(
         name="effects-before-answers",
@@ -57,7 +57,7 @@ LEAVING = (
         self._releases.hold(self._engine.last_index, peer, request_id, reply)
 """,
         breaks="I13",
-        catchers=(NODE_LIVES, pointed(_COMMITS, "test_read_waits_for_the_commit")),
+        catchers=(SIM, pointed(_COMMITS, "test_read_waits_for_the_commit")),
     ),
     Mutant(
         name="async-answered-as-durable",
@@ -74,7 +74,7 @@ LEAVING = (
             self._stats.early_replies += 1
 """,
         breaks="I13, contract 1",
-        catchers=(pointed(_COMMITS, "test_async_enqueue_is_answered_early"),),
+        catchers=(SIM, pointed(_COMMITS, "test_async_enqueue_is_answered_early")),
     ),
     Mutant(
         name="async-window-open-for-ever",
@@ -95,7 +95,7 @@ LEAVING = (
         "            self._events.refused(error)\n",
         new="            self._flight = None\n            self._events.refused(error)\n",
         breaks="I1, I12",
-        catchers=(NODE_LIVES, pointed(_COMMITS, "test_refused_commit_is_offered_again")),
+        catchers=(pointed(_COMMITS, "test_refused_commit_is_offered_again"),),
     ),
     Mutant(
         name="lost-commit-offered-again",
@@ -105,10 +105,7 @@ LEAVING = (
         old="        if isinstance(error, Refused):\n",
         new="        if error is not None:\n",
         breaks="I1, I13",
-        catchers=(
-            NODE_LIVES,
-            pointed("unit/runtime/test_committer.py", "test_nothing_is_written_after"),
-        ),
+        catchers=(SIM, pointed("unit/runtime/test_committer.py", "test_nothing_is_written_after")),
     ),
     Mutant(
         name="call-split-over-commits",
@@ -121,7 +118,7 @@ LEAVING = (
                     self._committer.seal_here()
 """,
         breaks="I2; a command is in one commit",
-        catchers=(NODE_LIVES, pointed(_COMMITS, "test_commands_that_came_while_the_disk")),
+        catchers=(SIM, pointed(_COMMITS, "test_commands_that_came_while_the_disk")),
     ),
 )
 
@@ -134,7 +131,7 @@ TIME = (
         old="        self._leases.watch_all()\n",
         new="        pass\n",
         breaks="I11, contract 2",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_session_that_does_not_come_back")),
+        catchers=(SIM, pointed(_LEASES, "test_session_that_does_not_come_back")),
     ),
     Mutant(
         name="no-time-to-come-back",
@@ -144,7 +141,7 @@ TIME = (
         old="            facts.seen_ns += max(0, RECOVERY_GRACE_MS * NS_PER_MS - facts.lease_ns)\n",
         new="",
         breaks="I4, contract 3",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_short_lease_outlasts_the_way_back")),
+        catchers=(pointed(_LEASES, "test_short_lease_outlasts_the_way_back"),),
     ),
     Mutant(
         name="expiry-late",
@@ -156,7 +153,7 @@ TIME = (
         new="        deadline_ns = facts.seen_ns + 3 * facts.lease_ns\n"
         "        if deadline_ns > now_ns:",
         breaks="I11",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_session_without_heartbeat")),
+        catchers=(pointed(_LEASES, "test_session_without_heartbeat"),),
     ),
     Mutant(
         name="expiry-early",
@@ -168,7 +165,7 @@ TIME = (
         new="        deadline_ns = facts.seen_ns + facts.lease_ns // 3\n"
         "        if deadline_ns > now_ns:",
         breaks="I4, contract 3",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_heartbeats_keep_leases")),
+        catchers=(SIM, pointed(_LEASES, "test_heartbeats_keep_leases")),
     ),
     Mutant(
         name="dead-session-renewed",
@@ -184,7 +181,7 @@ TIME = (
             facts.expiring = True
 """,
         breaks="I11, contract 2",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_session_without_heartbeat")),
+        catchers=(SIM, pointed(_LEASES, "test_session_without_heartbeat")),
     ),
     Mutant(
         name="slow-disk-costs-leases",
@@ -194,7 +191,7 @@ TIME = (
         old="            self._leases.pause(flight_ns)\n",
         new="            pass\n",
         breaks="I4",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_no_lease_ends_while_the_log_stalls")),
+        catchers=(pointed(_LEASES, "test_no_lease_ends_while_the_log_stalls"),),
     ),
     Mutant(
         name="paused-node-blames-workers",
@@ -204,7 +201,7 @@ TIME = (
         old="            self._leases.resume_after(int(late_s * NS_PER_S))\n",
         new="            pass\n",
         breaks="I4",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_no_lease_ends_because_the_loop")),
+        catchers=(pointed(_LEASES, "test_no_lease_ends_because_the_loop"),),
     ),
     Mutant(
         name="timeout-forgotten-at-recovery",
@@ -213,7 +210,7 @@ TIME = (
         old="                if lease is not None and lease.timeout_ms and lease.started:\n",
         new="                if lease is None:\n",
         breaks="I11",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_timeout_of_a_job_that_runs_over")),
+        catchers=(pointed(_LEASES, "test_timeout_of_a_job_that_runs_over"),),
     ),
     Mutant(
         name="void-push-delivered",
@@ -222,7 +219,7 @@ TIME = (
         old="        if facts is None or facts.peer is None or index <= facts.resumed_index:\n",
         new="        if facts is None or facts.peer is None:\n",
         breaks="I4, contract 3",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_push_on_its_way_is_void")),
+        catchers=(pointed(_LEASES, "test_push_on_its_way_is_void"),),
     ),
     Mutant(
         name="difference-never-noticed",
@@ -232,7 +229,7 @@ TIME = (
         old="        return repeated\n",
         new="        return False\n",
         breaks="I11",
-        catchers=(NODE_LIVES, pointed(_LEASES, "test_same_difference_twice")),
+        catchers=(pointed(_LEASES, "test_same_difference_twice"),),
     ),
     Mutant(
         name="wall-clock-followed-at-once",
@@ -242,7 +239,7 @@ TIME = (
         old="            self._offset_ns += max(-step_ns, min(step_ns, drift_ns))\n",
         new="            self._offset_ns += drift_ns\n",
         breaks="I7, contract 4",
-        catchers=(NODE_LIVES, pointed("unit/runtime/test_clock.py", "test_")),
+        catchers=(pointed("unit/runtime/test_clock.py", "test_"),),
     ),
     Mutant(
         name="due-jobs-wait-for-traffic",
@@ -252,7 +249,7 @@ TIME = (
         old="            self._plan_maintenance(due_ms)\n",
         new="            pass\n",
         breaks="I7, I11, contract 4",
-        catchers=(NODE_LIVES, pointed(_LIFE, "test_scheduled_job_is_pushed_on_time")),
+        catchers=(SIM, pointed(_LIFE, "test_scheduled_job_is_pushed_on_time")),
     ),
 )
 
@@ -264,7 +261,7 @@ KEEPING = (
         old="        self._committer.seal_here()\n",
         new="",
         breaks="I12, I15",
-        catchers=(NODE_LIVES, pointed(_SNAPSHOTS, "test_snapshot_begun_while")),
+        catchers=(pointed(_SNAPSHOTS, "test_snapshot_begun_while"),),
     ),
     Mutant(
         name="snapshot-under-a-wrong-index",
@@ -275,7 +272,7 @@ KEEPING = (
         "                self._epoch, self._committer.durable_index\n"
         "            ),\n",
         breaks="I12, I15",
-        catchers=(NODE_LIVES, pointed(_SNAPSHOTS, "test_snapshot_begun_while")),
+        catchers=(SIM, pointed(_SNAPSHOTS, "test_snapshot_begun_while")),
     ),
     Mutant(
         name="snapshot-without-its-last-block",
@@ -284,7 +281,7 @@ KEEPING = (
         old="            self._encode()\n            self.walked = True\n",
         new="            self.walked = True\n",
         breaks="I1, I12",
-        catchers=(NODE_LIVES, pointed(_SNAPSHOTS, "test_snapshot_taken_while")),
+        catchers=(SIM, pointed(_SNAPSHOTS, "test_snapshot_taken_while")),
     ),
     Mutant(
         name="half-a-commit-replayed",
@@ -303,7 +300,7 @@ KEEPING = (
         old="    log.append(epoch, commit)\n",
         new="    pass\n",
         breaks="I4, I12",
-        catchers=(NODE_LIVES, pointed(_LIFE, "test_first_record_of_a_node")),
+        catchers=(SIM, pointed(_LIFE, "test_first_record_of_a_node")),
     ),
 )
 
