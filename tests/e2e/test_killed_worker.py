@@ -20,10 +20,13 @@ from headrace.model.job import State
 from headrace.model.replies import JobView
 from tests.e2e.crash import mortal
 from tests.e2e.crash.cluster import ROOT, Child, Server
-from tests.e2e.crash.draining import all_jobs
 from tests.e2e.crash.journal import History
 
 DEADLINE_S = 60
+LEASE_MS = 1_000
+LEASES_MS = {mortal.PUSH_UNREAD: 4_000, "": 30_000}
+"""Of the worker that stands still until it is killed, and of the heir: neither lease may end by
+itself, however busy the machine is."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
             workers[point] = _begin(directory, server.url, (point,), point)
         for child in workers.values():
             child.wait_ready()
-        workers[mortal.PUSH_UNREAD].send(signal.SIGSTOP)
-        ids = asyncio.run(_enqueue_and_await_leases(server.url))
-        workers[mortal.PUSH_UNREAD].send(signal.SIGKILL)
+        ids = asyncio.run(_enqueue(server.url, workers[mortal.PUSH_UNREAD]))
         exit_codes = {point: child.exit_code(DEADLINE_S) for point, child in workers.items()}
         workers["heir"] = _begin(directory, server.url, mortal.POINTS).wait_ready()
         views = asyncio.run(_all_final(server.url, ids))
@@ -118,7 +119,13 @@ def test_nobody_was_told_twice_that_it_won(aftermath: Aftermath) -> None:
 
 
 def _begin(directory: Path, url: str, queues: tuple[str, ...], point: str = "") -> Child:
-    told = mortal.Mortal(target=url, journal=str(directory / "journal"), queues=queues, point=point)
+    told = mortal.Mortal(
+        target=url,
+        journal=str(directory / "journal"),
+        queues=queues,
+        point=point,
+        lease_ms=LEASES_MS.get(point, LEASE_MS),
+    )
     return Child(
         [sys.executable, "-m", "tests.e2e.crash.mortal"],
         directory / f"{point or 'heir'}.log",
@@ -127,16 +134,19 @@ def _begin(directory: Path, url: str, queues: tuple[str, ...], point: str = "") 
     )
 
 
-async def _enqueue_and_await_leases(url: str) -> dict[str, bytes]:
-    """A job for every worker; each was pushed to the one that serves its queue."""
+async def _enqueue(url: str, deaf: Child) -> dict[str, bytes]:
+    """A job for every worker. The deaf one stands still, and is killed once it has its lease."""
     async with App(url) as app, asyncio.timeout(DEADLINE_S):
         client = await app.client()
         ids: dict[str, bytes] = {}
+        deaf.send(signal.SIGSTOP)
         for point in mortal.POINTS:
             kind = mortal.HANDLER_OF.get(point, "in_loop")
             ids[point] = (await client.enqueue(point, kind, b"{}")).job_id
-        while any(view.state == State.READY for view in await all_jobs(client)):
-            await asyncio.sleep(0.02)
+            if point == mortal.PUSH_UNREAD:
+                while (await client.get_job(ids[point])).state == State.READY:
+                    await asyncio.sleep(0.01)
+                deaf.send(signal.SIGKILL)
         return ids
 
 

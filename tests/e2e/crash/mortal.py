@@ -53,8 +53,8 @@ class Mortal(msgspec.Struct, kw_only=True):
     target: str
     journal: str
     queues: tuple[str, ...]
-    point: str = ""
-    lease_ms: int = 1_000
+    point: str
+    lease_ms: int
 
 
 class MortalTarget:
