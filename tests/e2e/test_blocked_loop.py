@@ -13,7 +13,7 @@ from headrace.model.replies import SessionView
 from tests.e2e.crash.cluster import CLI, ROOT, Child
 from tests.e2e.sdk_kit import serving, working
 
-LEASE_MS = 1_000
+LEASE_MS = 2_000
 DEADLINE_S = 60
 OTHERS = 20
 
@@ -55,7 +55,7 @@ async def test_blocked_worker_keeps_its_lease_is_shown_stalled_and_harms_nobody(
                 accepted = await client.enqueue(
                     "blocking", "block", b'{"until":"%s"}' % bytes(until)
                 )
-                first = await _stalled_for(client, blocked.pid, 3 * LEASE_MS)
+                first = await _stalled_for(client, blocked.pid, 2 * LEASE_MS)
                 jobs = await app.enqueue_many(double.job(number) for number in range(OTHERS))
                 results = [await job.result("30s") for job in jobs]
                 token = (await client.get_job(accepted.job_id)).token
