@@ -19,7 +19,7 @@ from tests.recovery.story import ROOT
 SHORT_TRACE_CALLS = 12
 EXHAUSTIVE_UNITS_MAX = 8
 """A short trace is explored in all states while no more units than these are open."""
-DEEP_EVERY = 8
+DEEP_EVERY = 16
 """Of the recoveries, how many are cut off themselves: one in so many."""
 
 LOCK = Layout(ROOT).lock

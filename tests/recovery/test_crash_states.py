@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
 from headrace.log.file import disk_io, log, segment_writer, snapshot_shelf, wal_writer
 from headrace.log.file import snapshot_writer as snapshots
 from headrace.testing.crash_states import Choice, CrashStates, Op, all_choices
+from headrace.testing.sim_disk import SimDisk
 from proof.explorer.__main__ import CALLS_MAX, explore, main
 from proof.explorer.__main__ import STATES_PER_PREFIX as STATES_PER_PREFIX_MAX
 from proof.explorer.exploring import Exploration
+from proof.explorer.scenarios import lived, tree_of
 from proof.explorer.seeds import KINDS, trace_of
 from tests.recovery.lying import Lie, tell
 
@@ -122,6 +125,24 @@ def test_nothing_is_open_after_everything_was_synced() -> None:
 
     assert states.units() == []
     assert states.tree(Choice(())) == {"/d": None, "/d/f": b"x"}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_everything_kept_is_what_a_reader_saw(seed: int) -> None:
+    """The model of the medium and the simulated disk understand each call alike."""
+    teller = lived(seed)
+
+    assert tree_of(teller) == dict(seen(teller.disk, ""))
+
+
+def seen(disk: SimDisk, directory: str) -> Iterator[tuple[str, bytes | None]]:
+    for name in disk.listdir(directory):
+        path = f"{directory}/{name}"
+        found = disk.stat(path)
+        assert found is not None
+        yield path, None if found.is_dir else disk.peek(path)
+        if found.is_dir:
+            yield from seen(disk, path)
 
 
 # --- logs that lie
