@@ -128,6 +128,8 @@ class Search:
     def _try(self, data: bytes) -> None:
         found: list[tuple[str, Finding | None]] = []
         arcs = self._watcher.arcs_of(lambda: found.append(judge(self._target, data)))
+        if found[0][1] is not None:  # a watcher that runs out of stack breaks what it watches
+            found[0] = judge(self._target, data)
         self._tally.note(*found[0])
         outcome = found[0][0]
         is_new = not arcs <= self.arcs or outcome not in self._outcomes

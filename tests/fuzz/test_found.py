@@ -92,6 +92,7 @@ FOUND = (
     Found("current without a field ended in a traceback", "current", _current(segments=[{}])),
     Found("current with odd ids ended in a traceback", "current", _current(cluster_id="x")),
     Found("current with no UTF-8 ended in a traceback", "current", _odd_leader()),
+    Found("current nested too deeply ended in a traceback", "current", b'{"a":' + b"[" * 5_000),
     Found("pid of 5,000 digits ended in a traceback", "lock", b"pid=" + b"9" * 5_000),
     Found(
         "pid beyond what a system has ended in a traceback",

@@ -102,7 +102,7 @@ def decode_current(raw: bytes, path: str, root: str) -> Current:
         envelope = msgspec.json.decode(raw, type=_Envelope)
         content = bytes(envelope.content)
         versions = msgspec.json.decode(content, type=_Versions)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(path, root, f"it is not readable ({error})") from error
     found = _checksum(content)
     if found != envelope.checksum:
@@ -110,7 +110,7 @@ def decode_current(raw: bytes, path: str, root: str) -> Current:
     refuse_newer(path, versions.format, versions.min_reader)
     try:
         current = msgspec.json.decode(content, type=Current)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(path, root, f"it does not say what it must ({error})") from error
     fault = _fault(current)
     if fault:
