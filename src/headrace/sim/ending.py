@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 
 from headrace.engine.engine import Engine
+from headrace.engine.reading import session_view
 from headrace.log.file.inspect import Severity, verify
 from headrace.model.commands import ResumeQueue
 from headrace.model.errors import ClientError, InvariantViolated
@@ -18,6 +19,7 @@ from headrace.sim.actors import Asker, HandlerWorker
 from headrace.sim.conditions import DIRECTORY, KINDS, QUEUES
 from headrace.sim.final import Checkup, Final
 from headrace.sim.history import Recorded
+from headrace.sim.shelf import newest_snapshot
 from headrace.sim.world import World
 from headrace.testing.sim_env import SimEnv
 
@@ -46,6 +48,8 @@ async def ended(world: World) -> Final:
     await _stop(world)
     del world.history.events[seen_count:]  # the stop itself is not part of what was judged
     final.checkups.append(_checkup(world))
+    last_index = final.records[-1].index if final.records else 0
+    final.snapshots = newest_snapshot(SimEnv(disk=world.machine.disk), DIRECTORY, last_index)
     return final
 
 
@@ -97,6 +101,7 @@ def _seen(world: World, engine: Engine, gone: frozenset[str]) -> Final:
         log_faults=list(world.observer.faults),
         jobs=_views(engine, world),
         leases=list(engine.all_leases()),
+        sessions=[session_view(session) for session in engine.state.sessions.values()],
         gauges=engine.gauges(),
         options=world.conditions.settings.engine_options(),
         live_digest=engine.digest(),
