@@ -17,6 +17,7 @@ from headrace.engine.turn import Turn
 from headrace.sim.campaign import campaign
 from headrace.sim.checkers import ALL
 from headrace.sim.life import command_of, live, lived_of, plan_for, shrunk_life
+from headrace.sim.origin import origin
 from headrace.sim.outcome import Outcome
 from headrace.testing.sim_process_disk import DiskOfProcess
 
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.timeout(7200)
 
 
 def broken(outcomes: list[Outcome], operations: int) -> str:
-    told = []
+    told = [f"{len(outcomes)} lives broken on {origin()}"]
     for outcome in outcomes:
         again = command_of(plan_for(outcome.seed, operations), operations)
         told += [f"{again}: {violation}" for violation in outcome.violations[:3]]

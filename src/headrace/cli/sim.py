@@ -18,6 +18,7 @@ from headrace.cli.output import print_facts, print_json, print_line, progress
 from headrace.cli.times import duration_option
 from headrace.sim.campaign import campaign
 from headrace.sim.life import command_of, live_plan, plan_for, shrunk_life
+from headrace.sim.origin import origin
 from headrace.sim.outcome import Outcome, Sums
 from headrace.sim.shrink import from_ranges
 
@@ -141,4 +142,5 @@ def _tell(outcome: Outcome, operations: int, shrink: bool) -> None:
         print_line(line)
     for violation in outcome.violations:
         print_line(f"BROKEN  {violation}")
+    print_line(f"seed {outcome.seed} of {origin()}")
     print_line(f"again:  {command_of(plan, operations)}")
