@@ -41,9 +41,6 @@ SYNCS = (
         self.offset +=""",
         breaks="I1, I13",
         catchers=(pointed(_FAULTS, "test_failed_sync_is_never_repeated"), LOG_FAULTS),
-            N_LOOP,
-            LOG_FAULTS,
-        ),
     ),
     Mutant(
         name="writes-on-after-a-failed-sync",
@@ -341,9 +338,6 @@ KEEPING = (
         new="    if written < 0:\n",
         breaks="I1",
         catchers=(pointed(_FAULTS, "test_short_write_is_continued"), LOG_FAULTS),
-            N_LOOP,
-            LOG_FAULTS,
-        ),
     ),
     Mutant(
         name="full-disk-taken-for-success",
