@@ -219,7 +219,7 @@ RECOVERY = (
         new="        (_Y, _Y, _Y, _Y),\n        StrayVerdict.DELETE,",
         reached_at="    return _look_up(STRAY_CASES, msgspec.structs.astuple(facts))",
         breaks="I1",
-        catchers=(WAL, RECOVERY_TABLE),
+        catchers=(RECOVERY_TABLE,),
     ),
     Mutant(
         name="wrong-predecessor-accepted",
@@ -229,7 +229,7 @@ RECOVERY = (
         old="            and stored.prev_crc == self.crc\n",
         new="",
         breaks="I15",
-        catchers=(WAL, pointed("unit/log/test_segment_format.py", "test_cursor_tells")),
+        catchers=(pointed("unit/log/test_segment_format.py", "test_cursor_tells"),),
     ),
     Mutant(
         name="wrong-segment-accepted",
@@ -239,7 +239,7 @@ RECOVERY = (
         old="    return named and (before is None or links(header, before))",
         new="    return named",
         breaks="I15",
-        catchers=(WAL, pointed(_DAMAGE, "test_segment_between_two_others")),
+        catchers=(pointed(_DAMAGE, "test_segment_between_two_others"),),
     ),
     Mutant(
         name="salt-ignored",
@@ -249,7 +249,7 @@ RECOVERY = (
         old="        return zlib.crc32(self.salt)",
         new="        return 0",
         breaks="I2, I15",
-        catchers=(WAL, pointed(_DAMAGE, "test_payload_that_holds_bytes_of_a_log")),
+        catchers=(pointed(_DAMAGE, "test_payload_that_holds_bytes_of_a_log"),),
     ),
     Mutant(
         name="content-checksum-ignored",
@@ -269,7 +269,7 @@ RECOVERY = (
         old="    if digest.digest() != trailer.digest or trailer.file_bytes != ref.size_bytes:\n",
         new="    if trailer.file_bytes != ref.size_bytes:\n",
         breaks="I12, I15",
-        catchers=(WAL, pointed("unit/log/test_snapshot_file.py", "test_any_byte_changed")),
+        catchers=(pointed("unit/log/test_snapshot_file.py", "test_any_byte_changed"),),
     ),
     Mutant(
         name="old-tail-written-on",
@@ -289,7 +289,7 @@ RECOVERY = (
         old="    from_medium = not live and not current.clean\n",
         new="    from_medium = False\n",
         breaks="I1, I13",
-        catchers=(WAL, pointed(_FAULTS, "test_start_after_a_failed_sync")),
+        catchers=(pointed(_FAULTS, "test_start_after_a_failed_sync"),),
     ),
     Mutant(
         name="last-commit-not-replayed",
@@ -328,7 +328,7 @@ KEEPING = (
     writer.publish(segments=segments, snapshots=snapshots)
 """,
         breaks="I15",
-        catchers=(WAL, pointed(_FAULTS, "test_crash_at_each_call")),
+        catchers=(EXPLORER, WAL, pointed(_FAULTS, "test_crash_at_each_call")),
     ),
     Mutant(
         name="short-write-taken-for-whole",
