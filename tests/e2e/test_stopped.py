@@ -57,3 +57,9 @@ def test_server_that_stood_still_for_half_a_minute_takes_no_lease(
     tmp_path: Path, seed: int
 ) -> None:
     stops.server_stands_still(tmp_path, seed, [30.0])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_disk_that_stood_still_takes_no_lease(tmp_path: Path, seed: int) -> None:
+    stops.disk_stands_still(tmp_path, seed, SERVER_STOP_S, LEASE_MS)

@@ -57,10 +57,12 @@ def _power_cuts(directory: Path, seed: int) -> Tally:
 
 def _stops(directory: Path, seed: int) -> Tally:
     stop_s = random.Random(seed).uniform(STOP_S_MIN, STOP_S_MAX)
-    if seed % 3 == 0:
+    if seed % 4 == 0:
         return stops.server_stands_still(directory, seed, [stop_s])
-    if seed % 3 == 1:
+    if seed % 4 == 1:
         return stops.owner_stands_still(directory, seed, [stop_s])
+    if seed % 4 == 2:
+        return stops.disk_stands_still(directory, seed, stop_s)
     return stops.workers_stand_still(directory, seed, 5)
 
 
@@ -79,7 +81,7 @@ KINDS = {
     "syscalls": Campaign(_syscall, 3),
     "owner-syscalls": Campaign(owner_whose_sync_fails, 30),
     "power-cuts": Campaign(_power_cuts, 30),
-    "stops": Campaign(_stops, 50),
+    "stops": Campaign(_stops, 38),
     "asked-to-stop": Campaign(_asked_to_stop, 60),
     "double-starts": Campaign(_double_starts, 60),
 }

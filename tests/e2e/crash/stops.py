@@ -1,8 +1,8 @@
 """Stories of processes that stand still for a while (SIGSTOP) and go on (SIGCONT).
 
-Nobody has died, and nobody may lose by it: a server or an owner that stood still takes no
-lease from workers that could not reach it; a worker that stood still beyond its lease has lost
-it, its late acks change nothing, and its jobs ran elsewhere.
+Nobody has died, and nobody may lose by it: a server or an owner that stood still, or whose disk
+did, takes no lease from workers that could not reach it; a worker that stood still beyond its
+lease has lost it, its late acks change nothing, and its jobs ran elsewhere.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tests.e2e.crash.judging import judge
 from tests.e2e.crash.kills import KEEP_ALL, Tally, owner_of
 from tests.e2e.crash.ledger import Ledger
 from tests.e2e.crash.member import Part
+from tests.e2e.crash.syscalls import wrapper
 
 LONG_LEASE_MS = 10_000
 """So long that no busy machine lets it end: the stops are longer."""
@@ -49,6 +50,34 @@ def server_stands_still(
     assert Ledger(server.directory).lost() == []
     tally = judge(directory / "journal", server.directory, views)
     tally["servers stood still"] += len(stops_s)
+    return tally
+
+
+def disk_stands_still(
+    directory: Path, seed: int, stop_s: float, lease_ms: int = LONG_LEASE_MS
+) -> Tally:
+    """One sync under load takes so long, and the server waits for it; no lease may end by it."""
+    when = random.Random(seed).randint(40, 120)
+    server = Server(directory / "data", directory, **KEEP_ALL)
+    slow = f"fdatasync:delay_exit={round(stop_s * 1e6)}:when={when}"
+    server.wrapper = wrapper(slow, directory / "calls")
+    server.start()
+    members = _members(directory, server.url, seed, lease_ms)
+    try:
+        _begin(members, ["worker 0", "worker 1"])
+        server.child.wait_for_event("log_stalled")
+        wait_for_acks(directory / "journal", 20)
+        members.terminate("producer")
+        views = asyncio.run(drained(server.url, directory / "journal"))
+        members.terminate("worker 0")
+        members.terminate("worker 1")
+        assert server.child.terminate() == 0
+    finally:
+        members.kill_all()
+        server.child.kill()
+    assert Ledger(server.directory).lost() == []
+    tally = judge(directory / "journal", server.directory, views)
+    tally["disks stood still"] += 1
     return tally
 
 
