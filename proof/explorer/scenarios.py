@@ -10,7 +10,7 @@ from headrace.log.file.repair import rebuild_current, truncate_at
 from headrace.model.errors import StopError
 from headrace.testing.crash_states import Choice, CrashStates, Tree, random_choice
 from headrace.testing.sim_env import SimEnv
-from proof.explorer.trace import Mend, Promise, Teller, Trace
+from proof.explorer.trace import SEGMENT_BYTES, Mend, Promise, Teller, Trace
 from tests.recovery.story import ROOT
 
 COPY = "/copy"
@@ -62,6 +62,12 @@ def rotate(teller: Teller) -> None:
     before = len(teller.segments())
     while len(teller.segments()) == before:
         teller.append(1, teller.rng.randbytes(3000))
+    teller.append()
+
+
+def append_large(teller: Teller) -> None:
+    """A commit that no segment of the usual size could hold, and one after it."""
+    teller.append(1, teller.rng.randbytes(2 * SEGMENT_BYTES + teller.rng.randrange(4096)))
     teller.append()
 
 
@@ -147,6 +153,8 @@ def repair_by_truncation(seed: int, calls_max: int) -> Trace:
     """A commit in the middle is damaged: everything from there on is given up."""
     before = lived(seed)
     before.append(6, DOOMED)
+    while before.disk.peek(before.segments()[-1]).count(DOOMED) < 2:
+        before.append(1, DOOMED)  # damage to the very last commit would be a torn tail
     path = before.segments()[-1]
     content = bytearray(before.disk.peek(path))
     content[content.index(DOOMED)] ^= 1
@@ -206,6 +214,7 @@ def mixed(teller: Teller) -> None:
 SCENARIOS: dict[str, Scenario] = {
     "birth": birth,
     "appends": recorded("appends", lambda teller: teller.append(8)),
+    "large commit": recorded("large commit", append_large),
     "rotation": recorded("rotation", rotate),
     "idle": recorded("idle", idle_twice),
     "snapshot": recorded("snapshot", lambda teller: teller.append().snapshot()),
