@@ -278,6 +278,8 @@ class Link(Listener):
             return
         if isinstance(error, Draining):
             call.sent = call.lost
+        else:
+            call.lost = True
         self._repeat(call)
 
     def on_reply(self, call: Call, reply: Reply) -> None:

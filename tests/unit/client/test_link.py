@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from headrace.client.connection import Call, parse_url
+from headrace.client.connection import Call
 from headrace.client.reconnect import Link, LinkOptions
 from headrace.model import commands
 from headrace.model.errors import (
@@ -315,6 +315,19 @@ async def test_overload_met_by_a_repeated_call_says_nothing_of_its_first_try(los
     assert not lost or error.details["job_ids"] == [job_id]
 
 
+async def test_overload_after_an_unknown_outcome_says_nothing_of_the_first_try() -> None:
+    """The server itself did not know; what its successor refuses is another try."""
+    link = Link(real_env(), "headrace://127.0.0.1:1")
+    future = asyncio.get_running_loop().create_future()
+    call = Call(enqueue(new_id()), future, deadline_s=0.0)
+    call.sent = True
+    link.on_refusal(call, OutcomeUnknown())
+    assert not future.done()
+    link.on_refusal(call, Overloaded())
+
+    assert type(future.exception()) is OutcomeUnknown
+
+
 async def test_overload_met_by_a_repeated_read_is_an_overload() -> None:
     link = Link(real_env(), "headrace://127.0.0.1:1")
     future = asyncio.get_running_loop().create_future()
@@ -579,28 +592,3 @@ async def test_attempts_are_announced_to_who_may_take_over(
 
     assert len(looks) == 3
     await link.close()
-
-
-# --- addresses
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("headrace://127.0.0.1:7431", "headrace://127.0.0.1:7431"),
-        ("headrace://example.test", "headrace://example.test:7431"),
-        ("headrace://[::1]:9", "headrace://[::1]:9"),
-        ("unix:///a/b%20c.sock", "unix:///a/b c.sock"),
-    ],
-)
-def test_url_is_understood(url: str, shown: str) -> None:
-    assert str(parse_url(url)) == shown
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["", "./data", "http://x", "headrace://", "headrace://x:99999", "headrace://x/y", "unix://x/y"],
-)
-def test_url_that_is_none_is_refused_with_an_example(url: str) -> None:
-    with pytest.raises(BadRequest, match=r"headrace://127\.0\.0\.1:7431"):
-        parse_url(url)
