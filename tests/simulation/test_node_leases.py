@@ -43,6 +43,24 @@ def test_session_without_heartbeat_loses_its_leases_and_is_closed() -> None:
     run_simulated(story)
 
 
+def test_lease_that_has_ended_before_its_commit_was_durable_is_pushed_to_nobody() -> None:
+    async def story(env: SimNodeEnv) -> None:
+        world = await World(env).start()
+        worker = await world.worker()
+        world.disk.hold()
+        world.send(world.enqueue())
+        await world.pause(10)
+        world.send(c.CloseSession(session_id(1), "bye"), worker)
+        world.send(world.open_session(1), worker)
+        await world.pause(10)
+        world.disk.let_go()
+        await world.pause(1_000)
+        [(job, token)] = worker.jobs()
+        await world.ask(c.Ack([(job.job_id, token, None)]), worker)
+
+    run_simulated(story)
+
+
 def test_lost_worker_is_charged_only_for_what_it_had_started() -> None:
     async def story(env: SimNodeEnv) -> None:
         world = await World(env).start()

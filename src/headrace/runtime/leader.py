@@ -35,7 +35,7 @@ from headrace.model.errors import (
 )
 from headrace.model.limits import ASYNC_WINDOW_MS_MAX
 from headrace.model.pushes import CancelPushed, DrainPushed, FinishedPushed, JobsPushed
-from headrace.model.replies import Claimed
+from headrace.model.replies import Claimed, PushedGroup
 from headrace.runtime.budget import Budget
 from headrace.runtime.committer import Appended, Committer, CommitterEvents
 from headrace.runtime.handlers import Handlers, Parts
@@ -293,13 +293,28 @@ class Leader:
     def _deliver(self, effect: Owed, index: int) -> Peer | None:
         if type(effect) is PushJobs:
             self._upkeep.watch_balance()
-            return self._sessions.push(effect.session_id, JobsPushed(effect.groups), index)
+            groups = self._still_held(effect.groups)
+            if not groups:
+                return None
+            return self._sessions.push(effect.session_id, JobsPushed(groups), index)
         if type(effect) is PushCancel:
             return self._sessions.push(effect.session_id, CancelPushed(effect.leases), index)
         if type(effect) is PushFinished:
             effect.peer.send_push(FinishedPushed(effect.jobs))
             return effect.peer
         return None
+
+    def _still_held(self, groups: list[PushedGroup]) -> list[PushedGroup]:
+        """Without the jobs whose lease has ended while the disk was slow: they are others' now."""
+        holds = self.engine.holds
+        if all(holds(job.job_id, group.token) for group in groups for job in group.jobs):
+            return groups
+        left = []
+        for group in groups:
+            jobs = [job for job in group.jobs if holds(job.job_id, group.token)]
+            if jobs:
+                left.append(msgspec.structs.replace(group, jobs=jobs))
+        return left
 
     # --- the end
 
