@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     with recorded("n-loop", " ".join(("python -m proof.n_loop", *arguments))) as result:
         run(options, result)
     print(", ".join(f"{name} {count:,}" for name, count in result.counts.items()))
-    for name, row in result.details.items():
+    for name, row in sorted(result.details.items()):
         print(f"{name:32} " + ", ".join(f"{told} {count}" for told, count in row.items()))
     print(f"{result.seconds} s, {len(result.failures)} failures")
     print("\n".join((*result.notes, *result.failures)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import traceback
-from collections.abc import Iterator
 
 import msgspec
 
@@ -38,15 +38,18 @@ class Case(msgspec.Struct, frozen=True):
         )
 
 
-def cases(workload: str = "", kind: str = "") -> Iterator[Case]:
-    """Of that workload and kind, or of all."""
+def cases(workload: str = "", kind: str = "") -> list[Case]:
+    """Of that workload and kind, or of all; mixed, so that any part of them is a sample."""
+    found = []
     for name in [workload] if workload else NAMES:
         methods = calls_of_node() if name == NODE else calls_of(_WORKLOADS[name])
         for chosen in [_KINDS[kind]] if kind else KINDS:
             then = (GOES_ON,) if chosen.dies or name == NODE else THEN
             for call, method in enumerate(methods, 1):
                 if chosen.fits(method):
-                    yield from (Case(name, chosen.name, call, one) for one in then)
+                    found += [Case(name, chosen.name, call, one) for one in then]
+    random.Random(0).shuffle(found)
+    return found
 
 
 def endure_case(case: Case) -> tuple[str, str]:
