@@ -75,6 +75,13 @@ class ToldEnd(msgspec.Struct, frozen=True):
     state: int
 
 
+class Connected(msgspec.Struct, frozen=True):
+    """Somebody's connection is a new one: what the server had meant for the last one is lost."""
+
+    at_ns: int
+    actor: str
+
+
 class Recorded(msgspec.Struct, frozen=True):
     """A record in the log, once its commit was durable. A record is seen once, whatever crashes."""
 
@@ -94,7 +101,7 @@ class Happened(msgspec.Struct, frozen=True):
     fields: dict[str, Any] = {}
 
 
-Event = PushedLease | HandlerBegan | HandlerEnded | ToldEnd | Recorded | Happened
+Event = PushedLease | HandlerBegan | HandlerEnded | ToldEnd | Connected | Recorded | Happened
 
 
 class History:

@@ -19,9 +19,10 @@ from headrace.log.file.snapshot_file import FileSnapshot
 from headrace.model.commands import Command
 from headrace.model.env import Clock
 from headrace.model.errors import HeadraceError
+from headrace.model.handshake import Welcome
 from headrace.model.options import EngineOptions
 from headrace.model.pushes import FinishedPushed, JobsPushed, Push
-from headrace.sim.history import Call, History, PushedLease, Recorded, ToldEnd
+from headrace.sim.history import Call, Connected, History, PushedLease, Recorded, ToldEnd
 
 
 class LogObserver:
@@ -114,7 +115,11 @@ class ObservedTarget:
                 self._note_ends(push)
             events.on_push(push)
 
-        watched = LinkEvents(on_push, events.on_connected, events.on_lost, events.on_failed)
+        def on_connected(welcome: Welcome) -> None:
+            self._history.events.append(Connected(self._clock.mono_ns(), self._actor))
+            events.on_connected(welcome)
+
+        watched = LinkEvents(on_push, on_connected, events.on_lost, events.on_failed)
         link = self._target.make_link(watched)
         return ObservedLink(link, self._actor, self._history, self._clock)
 

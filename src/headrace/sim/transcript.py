@@ -17,6 +17,7 @@ from headrace.model.job import State
 from headrace.sim.history import (
     NEVER,
     Call,
+    Connected,
     Event,
     HandlerBegan,
     Happened,
@@ -86,6 +87,8 @@ class Transcript:
                 return f"*** {event.what} {self.shown(event.fields) if event.fields else ''}"
             case PushedLease():
                 return f"{event.actor}: pushed {self.name(event.job_id)} token {event.token}"
+            case Connected():
+                return f"{event.actor}: connected"
             case ToldEnd():
                 word = State(event.state).word
                 return f"{event.actor}: told that {self.name(event.job_id)} is {word}"
@@ -119,7 +122,7 @@ class Transcript:
         return set(ids_in(call.command))
 
     def _of_event(self, event: Event) -> set[bytes] | None:
-        if isinstance(event, Happened):
+        if isinstance(event, Happened | Connected):
             return None
         return set(ids_in(event.record)) if isinstance(event, Recorded) else {event.job_id}
 

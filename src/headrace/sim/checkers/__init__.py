@@ -43,6 +43,7 @@ from headrace.sim.checkers.liveness import (
     NoStuckLease,
 )
 from headrace.sim.checkers.order import ClaimsFit, FirstInFirstOut
+from headrace.sim.checkers.owed import EffectsArrive
 from headrace.sim.final import Final
 from headrace.sim.history import History
 
@@ -76,6 +77,7 @@ _CLASSES: tuple[type[Checker], ...] = (
     CancelHolds,
     WaitsAreAnswered,
     WatchersAreTold,
+    EffectsArrive,
     EveryJobMovesOn,
     NoStuckLease,
     EveryCallEnds,

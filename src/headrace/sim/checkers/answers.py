@@ -181,8 +181,11 @@ def _ended(*verbs: str) -> Callable[[Item, JobStory], bool]:
 def _nacked(item: Item, story: JobStory) -> bool:
     """Of a job that is not kept any more only state and lease are known: repeats get a yes."""
     step = story.at(item.index)
-    gone = step is not None and step.to in (DELETED, PRUNED) and story.ended_as != SUCCEEDED
-    return _ended("nack")(item, story) or (gone and step.token == item.token)  # type: ignore[union-attr]
+    if step is not None and step.to in (DELETED, PRUNED) and step.token == item.token:
+        # Its id may have lived again since: what counts is how this life of it ended.
+        earlier = [one for one in story.steps if one.index < step.index]
+        return bool(earlier) and earlier[-1].to != SUCCEEDED
+    return _ended("nack")(item, story)
 
 
 def _extended(item: Item, story: JobStory) -> bool:

@@ -19,8 +19,9 @@ from headrace.model import commands as c
 from headrace.model.errors import ClientError, Unavailable
 from headrace.model.job import JobSpec
 from headrace.model.queue import DURABILITY_ASYNC
+from headrace.model.records import EpochStarted
 from headrace.model.replies import Claimed, Enqueued, Existing, Problem, Settled
-from headrace.sim.history import Call, History
+from headrace.sim.history import Call, History, Recorded
 
 OK = "ok"
 EXISTING = "existing"
@@ -103,6 +104,20 @@ class Asked:
             note = _NOTES.get(type(call.command))
             if note is not None:
                 note(self, call, call.command)
+        self._undo(history)
+
+    def _undo(self, history: History) -> None:
+        """What was answered early, before a node began anew, may not have happened after all."""
+        begun_ns = [
+            event.at_ns
+            for event in history.events
+            if isinstance(event, Recorded) and isinstance(event.record, EpochStarted)
+        ]
+        last_ns = max(begun_ns, default=0)
+        for items in self.of_job.values():
+            for item in items:
+                if item.is_early and item.call.returned_ns < last_ns:
+                    item.outcome, item.code = UNKNOWN, ""
 
     def enqueues(self, job_id: bytes) -> list[Item]:
         return [item for item in self.of_job.get(job_id, ()) if item.verb == "enqueue"]

@@ -17,6 +17,7 @@ from headrace.sim.checkers.ledger import (
     word_of,
 )
 from headrace.sim.checkers.liveness import DYING_MS, LATE_MS, calm_until_ns
+from headrace.sim.checkers.owed import is_end
 from headrace.sim.history import NEVER, Call, HandlerBegan, ToldEnd
 
 NS_PER_MS = 1_000_000
@@ -95,7 +96,7 @@ class WaitsAreAnswered(Checker):
             for step in story.steps:
                 at_ns = step.event.at_ns
                 late = call.called_ns < at_ns < call.returned_ns - LATE_MS * NS_PER_MS
-                if late and _is_end(step):
+                if late and is_end(step):
                     message = "a wait went on after the end of its job"
                     yield self.violation(message, step.event, call, job_id=story.job_id)
                     break
@@ -173,13 +174,9 @@ class WatchersAreTold(Checker):
                 yield self.violation(message, call, end.event, job_id=job_id, at_ns=due_ns)
 
 
-def _is_end(step: Step) -> bool:
-    return (step.to in FINAL and step.was not in FINAL) or step.verb == "delete"
-
-
 def _end_for(story: JobStory, index: int) -> Step | None:
     """The end that a watch from this index on is told: the newest so far, or the next."""
     step = story.at(index)
     if step is not None and step.to not in LIVE:
         return step
-    return next((later for later in story.after(index) if _is_end(later)), None)
+    return next((later for later in story.after(index) if is_end(later)), None)

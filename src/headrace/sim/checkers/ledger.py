@@ -216,6 +216,7 @@ class Ledger:
         self.settings: dict[str, QueueSettings] = {}
         """Of configured queues, at the end."""
         self.ended_sessions: set[bytes] = set()
+        self.ends_of_sessions: list[Recorded] = []
         self.now_ms = 0
         self._default = final.options.default_queue
         self._scheduled: dict[bytes, JobStory] = {}
@@ -323,6 +324,7 @@ class Ledger:
 
     def _session_closed(self, event: Recorded, record: records.SessionClosed) -> None:
         self.ended_sessions.add(record.session_id)
+        self.ends_of_sessions.append(event)
 
     def _jobs_enqueued(self, event: Recorded, record: records.JobsEnqueued) -> None:
         for new in record.jobs:
