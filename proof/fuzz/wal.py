@@ -18,8 +18,9 @@ from collections.abc import Iterable
 import msgspec
 
 from headrace.log.base import Commit
+from headrace.log.file.current import Current, read_current
 from headrace.log.file.layout import Layout, base_name
-from headrace.log.file.repair import truncate_at
+from headrace.log.file.repair import rebuild_current, truncate_at
 from headrace.log.file.segment_format import (
     BODY_OFFSET,
     SEGMENT_HEADER_BYTES,
@@ -29,7 +30,7 @@ from headrace.log.file.segment_format import (
 from headrace.log.file.segment_reader import SegmentCursor
 from headrace.log.file.verify import Finding, Severity, verify
 from headrace.log.file.watermark import read_watermark
-from headrace.model.errors import StopError
+from headrace.model.errors import CurrentDamaged, NoSnapshot, StopError
 from headrace.testing.sim_disk import SECTOR_BYTES, Fault, SimCrash
 from proof.fuzz.target import expect
 from tests.recovery.story import ROOT, Story
@@ -148,6 +149,17 @@ class Place(msgspec.Struct, frozen=True):
 def rotten_life(seed: int) -> str:
     story = Story(seed)
     live_a_while(story)
+    chance = story.rng.random()
+    if chance < 0.08:
+        return rotten_current(story)
+    if chance < 0.16:
+        return rotten_watermark(story)
+    if chance < 0.3 and listed(story).snapshots:
+        return rotten_snapshot(story)
+    return rotten_segment(story)
+
+
+def rotten_segment(story: Story) -> str:
     known_durable = watermark_of(story)
     damage = damaged(story)
     place = place_of(damage)
@@ -167,12 +179,74 @@ def rotten_life(seed: int) -> str:
     return f"stopped {error.stop_code}, {_repaired(story, damage.path, offset)}"
 
 
+def rotten_current(story: Story) -> str:
+    """Whatever bit: nothing starts, the repair that is named makes it anew, nothing is lost."""
+    path = Layout(ROOT).current
+    flip_some_bit(story, path)
+    error = started(story)
+    expect(isinstance(error, CurrentDamaged), "a damaged CURRENT stops", found=error)
+    assert isinstance(error, CurrentDamaged)
+    expect(error.details.get("path") == path, "the file is named", details=error.details)
+    verified = [(one.code, one.path) for one in errors_of(story)]
+    expect(verified == [("E-CURRENT", path)], "verify says the same", found=verified)
+    rebuild_current(story.kill().env, ROOT)
+    story.kill()
+    expect(not errors_of(story), "clean after the repair", found=errors_of(story))
+    _expect_all(story, "after CURRENT was made anew")
+    return "stopped E-CURRENT, repaired"
+
+
+def rotten_watermark(story: Story) -> str:
+    """Whatever bit: a protection less, and nothing else."""
+    flip_some_bit(story, Layout(ROOT).watermark)
+    expect(not errors_of(story), "a damaged WATERMARK is no error", found=errors_of(story))
+    _expect_all(story, "without a slot of the watermark")
+    return "whole, a slot of the watermark gone"
+
+
+def rotten_snapshot(story: Story) -> str:
+    """The one before it, or the log, takes its place; where neither does, that is said."""
+    current = listed(story)
+    paths = [ref.path(Layout(ROOT)) for ref in current.snapshots]
+    if story.rng.random() < 0.5:
+        paths = [story.rng.choice(paths)]
+    for path in paths:
+        flip_some_bit(story, path)
+    seen = {one.path: one for one in verify(story.env, ROOT) if one.code == "E-SNAP-NONE"}
+    expect(sorted(seen) == sorted(paths), "verify sees each of them", found=seen)
+    is_lost = len(paths) == len(current.snapshots) and current.segments[0].first_index > 1
+    found = started(story)
+    if is_lost:
+        expect(isinstance(found, NoSnapshot), "the code fits", found=found)
+        worst = {one.severity for one in seen.values()}
+        expect(worst == {Severity.ERROR}, "verify says that one is needed", found=seen)
+        return "stopped E-SNAP-NONE, a backup is needed"
+    expect(isinstance(found, Recovered), "it starts from what is good", found=str(found))
+    assert isinstance(found, Recovered)
+    expect(found.commits == found.promised(story), "nothing is missing behind the snapshot")
+    expect(story.snapshot_files()[-1:] != paths[-1:], "a damaged one is set aside when needed")
+    return "whole, without a damaged snapshot"
+
+
+def flip_some_bit(story: Story, path: str) -> None:
+    story.flip(path, story.rng.randrange(len(story.disk.peek(path))), story.rng.randrange(8))
+
+
+def _expect_all(story: Story, when: str) -> None:
+    found = started(story)
+    expect(isinstance(found, Recovered), f"it starts {when}", found=str(found))
+    assert isinstance(found, Recovered)
+    expect(found.commits == found.promised(story), f"nothing is missing {when}")
+
+
 def live_a_while(story: Story) -> None:
     story.start()
     for _ in range(story.rng.randint(2, 30)):
         story.append()
         if story.rng.random() < 0.05:
             story.snapshot()
+            if story.rng.random() < 0.5:
+                story.truncate()
         if story.rng.random() < 0.3:
             story.log.idle()
     if story.rng.random() < 0.3:
@@ -282,12 +356,18 @@ def cut_for(story: Story, path: str, offset: int) -> tuple[str, int] | None:
     """Where to cut: at the place, or behind the segment before a file of which nothing is left."""
     if offset >= SEGMENT_HEADER_BYTES:
         return base_name(path), offset
-    before = [one for one in story.segments() if one < path]
+    names = [ref.path(Layout(ROOT)) for ref in listed(story).segments]
+    before = [one for one in names if one < path]
     if not before:
         return None
     commits = commits_of(story.disk.peek(before[-1]))
     end = commits[-1].end_offset if commits else SEGMENT_HEADER_BYTES
     return base_name(before[-1]), end
+
+
+def listed(story: Story) -> Current:
+    """What CURRENT says is there; a crash may have left more."""
+    return read_current(story.disk, Layout(ROOT))
 
 
 def errors_of(story: Story) -> list[Finding]:
