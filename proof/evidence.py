@@ -9,20 +9,17 @@ Must never take results of a tree with changes, nor of commits that are not in i
 from __future__ import annotations
 
 import argparse
-import importlib
-import pkgutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-import headrace.sim.checkers
-from headrace.sim.checkers.base import Checker
+from headrace.sim.checkers import ALL, NOT_APPLICABLE
 from proof import museum
 from proof.page import Gap, Judge, Promise, Sources, page
 from proof.parts import PARTS
@@ -38,18 +35,8 @@ Row = TypeVar("Row", Promise, Gap)
 
 def judges() -> list[Judge]:
     """All checkers, by name."""
-    for module in pkgutil.iter_modules(headrace.sim.checkers.__path__):
-        importlib.import_module(f"headrace.sim.checkers.{module.name}")
-    found = [Judge(kind.name(), kind.invariants, kind.clauses) for kind in _kinds(Checker)]
+    found = [Judge(one.name(), one.invariants, one.clauses) for one in ALL.values()]
     return sorted(found, key=lambda judge: judge.name)
-
-
-def _kinds(base: type[Checker]) -> Iterator[type[Checker]]:
-    """Classes that say what they own."""
-    for kind in base.__subclasses__():
-        if (kind.invariants or kind.clauses) and kind.__module__.startswith("headrace.sim."):
-            yield kind
-        yield from _kinds(kind)
 
 
 def promises() -> list[Promise]:
@@ -57,7 +44,8 @@ def promises() -> list[Promise]:
 
 
 def gaps() -> list[Gap]:
-    return _rows(NOT_COVERED, "gap", Gap)
+    unjudged = [Gap(f"No checker for {name}", why) for name, why in NOT_APPLICABLE.items()]
+    return [*_rows(NOT_COVERED, "gap", Gap), *unjudged]
 
 
 def _rows(path: Path, name: str, kind: type[Row]) -> list[Row]:
