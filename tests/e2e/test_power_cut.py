@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.crash.commands import copies_meet_points
 from tests.e2e.crash.kills import ServerStory
 from tests.e2e.crash.power import Machine
 
@@ -81,6 +82,15 @@ def test_disk_that_lies_about_syncs_is_found_out(tmp_path: Path, seed: int, forg
     with pytest.raises(AssertionError):
         story.run(30)
     assert machine.lossy_cut_count > 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_half_a_backup_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
+    for seed in range(10):
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        copies_meet_points(directory, seed)
 
 
 @pytest.mark.long

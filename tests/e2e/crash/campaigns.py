@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tests.e2e.crash import double_starts, drains, stops
+from tests.e2e.crash.commands import copies_meet_points
 from tests.e2e.crash.embedded_faults import owner_whose_sync_fails
 from tests.e2e.crash.kills import EmbeddedStory, ServerStory, Tally
 from tests.e2e.crash.power import Machine
@@ -81,6 +82,7 @@ KINDS = {
     "syscalls": Campaign(_syscall, 3),
     "owner-syscalls": Campaign(owner_whose_sync_fails, 30),
     "power-cuts": Campaign(_power_cuts, 30),
+    "copies": Campaign(copies_meet_points, 15),
     "stops": Campaign(_stops, 38),
     "asked-to-stop": Campaign(_asked_to_stop, 60),
     "double-starts": Campaign(_double_starts, 60),
