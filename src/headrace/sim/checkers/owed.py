@@ -134,8 +134,9 @@ def _speakers(life: Life) -> dict[bytes, list[Call]]:
 
 def _changed(life: Life, spoken: list[Call], session_id: bytes, call: Call, proof: Call) -> bool:
     """Meanwhile the session was opened or resumed once more, or ended."""
-    if any(call.called_ns < other.called_ns <= proof.returned_ns for other in spoken):
-        return True
+    for other in spoken:
+        if other is not call and call.called_ns <= other.called_ns <= proof.returned_ns:
+            return True
     return any(
         type(event.record) is SessionClosed
         and event.record.session_id == session_id
