@@ -153,7 +153,10 @@ def fill_disk(world: World, dice: random.Random) -> None:
     if disk.dead:
         return
     usual_bytes = disk.capacity_bytes
-    free_bytes = disk.free_bytes("/")
+    try:
+        free_bytes = disk.free_bytes("/")
+    except OSError:
+        return  # a failure that was to meet the server has met this look
     disk.capacity_bytes -= free_bytes - dice.choice((0, 3_000, 60_000, 20_000_000))
 
     def give_room() -> None:
