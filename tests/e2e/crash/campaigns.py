@@ -42,9 +42,11 @@ def _kills(directory: Path, seed: int) -> Tally:
 def _syscall(directory: Path, seed: int) -> Tally:
     """A call that fails; or in which the process dies, and the power goes off."""
     point = point_at(seed)
-    print(point)
     story = Story(directory, Machine(directory / "disk") if point.kills else None)
-    story.survives(point)
+    try:
+        story.survives(point)
+    except AssertionError as error:
+        raise AssertionError(f"{point}: {error}") from error
     return story.tally()
 
 

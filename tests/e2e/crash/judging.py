@@ -33,9 +33,6 @@ def judge(
     complaints = [] if verified.returncode == 0 else [verified.stdout + verified.stderr]
     judgement = judged(journal, data, views, complaints)
     found += [str(one) for one in judgement.violations]
-    print(len(views), "jobs;", history.counts())
-    if ledger is not None:
-        print(ledger.epochs, "epochs;", ledger.uncharged.total(), "leases ended uncharged")
 
     assert found == [], "; ".join(found[:10])
     tally = sums(history, views)
