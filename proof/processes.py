@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,7 @@ class Unit(msgspec.Struct, frozen=True):
 def main() -> int:
     options = _options()
     units = sorted(units_of(options), key=lambda unit: unit.position)
-    command = f"python -m proof.processes --cycles {options.cycles} --seed-from {options.seed_from}"
+    command = shlex.join(["python", "-m", "proof.processes", *sys.argv[1:]])
     with recorded(PART, command) as result, Stopping(options.budget_s) as stopping:
         result.notes.append(f"did not run: {rights.no_lazyfs().reason}")
         Telling(result, stopping).all_of(units, options.jobs)
