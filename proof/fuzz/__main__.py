@@ -8,14 +8,14 @@ python -m proof.fuzz wal --cases N [--seed-from K] [--jobs N]
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from proof.fuzz.judging import bounded_memory, judge, weigh
-from proof.fuzz.running import Volume, run_parsers, run_wal, targets_named
+from proof.fuzz.pooling import Call, spread
+from proof.fuzz.running import Volume, parser_share, run_parsers, run_wal, targets_named
 from proof.fuzz.target import Target
 from proof.fuzz.targets import TARGETS
 from proof.result import Result, recorded
@@ -23,7 +23,7 @@ from proof.stopping import Stopping
 
 JOB_SEEDS = 1_000_000
 """Between the seeds of two processes that search the same target."""
-WAL_CHUNK = 1_000
+WAL_CHUNK = 200
 LINES_MAX = 20
 
 
@@ -73,22 +73,13 @@ def run_targets(options: argparse.Namespace, result: Result, stopping: Stopping)
         run_parsers(targets, volume, result, lambda: stopping.is_due)
         return
     shares = dealt(targets, options.jobs)
-    with pool(options.jobs) as executor:
-        parts = [
-            executor.submit(
-                one_share,
-                [target.name for target in share],
-                Volume(
-                    options.seed_from + JOB_SEEDS * number,
-                    options.cases // len(shares),
-                    not options.no_vectors,
-                ),
-                stopping.left_s,
-            )
-            for number, share in enumerate(shares)
-        ]
-        for part in finished(parts, stopping):
-            add(result, part)
+    calls = []
+    for number, share in enumerate(shares):
+        seed, cases = options.seed_from + JOB_SEEDS * number, options.cases // len(shares)
+        names = tuple(target.name for target in share)
+        calls.append(Call(parser_share, (names, Volume(seed, cases, not options.no_vectors))))
+    for part in spread(calls, options.jobs, stopping):
+        add(result, part)
 
 
 def dealt(targets: Sequence[Target], jobs: int) -> list[list[Target]]:
@@ -99,14 +90,6 @@ def dealt(targets: Sequence[Target], jobs: int) -> list[list[Target]]:
     return shares
 
 
-def one_share(names: list[str], volume: Volume, budget_s: float) -> Result:
-    """In a process of its own."""
-    result = Result(part="parsers", command="")
-    with Stopping(budget_s) as stopping:
-        run_parsers(targets_named(names), volume, result, lambda: stopping.is_due)
-    return result
-
-
 # --- lives of a log
 
 
@@ -115,36 +98,9 @@ def run_lives(options: argparse.Namespace, result: Result, stopping: Stopping) -
     if options.jobs == 1:
         add(result, run_wal(seeds, lambda: stopping.is_due))
         return
-    with pool(options.jobs) as executor:
-        chunks = [seeds[at : at + WAL_CHUNK] for at in range(0, len(seeds), WAL_CHUNK)]
-        parts = [executor.submit(one_chunk, chunk, stopping.left_s) for chunk in chunks]
-        for part in finished(parts, stopping):
-            add(result, part)
-
-
-def one_chunk(seeds: range, budget_s: float) -> Result:
-    """In a process of its own."""
-    with Stopping(budget_s) as stopping:
-        return run_wal(seeds, lambda: stopping.is_due)
-
-
-# --- processes
-
-
-def pool(jobs: int) -> concurrent.futures.ProcessPoolExecutor:
-    return concurrent.futures.ProcessPoolExecutor(jobs)
-
-
-def finished(
-    parts: Sequence[concurrent.futures.Future[Result]], stopping: Stopping
-) -> Iterator[Result]:
-    """As they end; those that have not begun when the time is over never do."""
-    for part in concurrent.futures.as_completed(parts):
-        if stopping.is_due:
-            for other in parts:
-                other.cancel()
-        if not part.cancelled():
-            yield part.result()
+    chunks = [seeds[at : at + WAL_CHUNK] for at in range(0, len(seeds), WAL_CHUNK)]
+    for part in spread([Call(run_wal, (chunk,)) for chunk in chunks], options.jobs, stopping):
+        add(result, part)
 
 
 def add(result: Result, part: Result) -> None:

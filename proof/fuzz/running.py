@@ -54,6 +54,13 @@ def run_parsers(targets: Sequence[Target], volume: Volume, result: Result, is_ov
     result.details |= {name: _row(tally) for name, tally in tallies.items()}
 
 
+def parser_share(names: tuple[str, ...], volume: Volume, is_over: IsOver) -> Result:
+    """What one process of several runs."""
+    result = Result(part="parsers", command="")
+    run_parsers(targets_named(names), volume, result, is_over)
+    return result
+
+
 def _search(
     targets: Sequence[Target], volume: Volume, tallies: dict[str, Tally], is_over: IsOver
 ) -> None:
