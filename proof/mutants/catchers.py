@@ -38,8 +38,7 @@ def harness(
     name: str, cases: int, *, limit_s: int = 240, counts: Literal["seeds", "cases"] = "seeds"
 ) -> Catcher:
     """The first `cases` of a harness, up to the first that goes wrong."""
-    arguments = ("-m", "proof.mutants.asking", name, str(cases))
-    return Catcher(name, arguments, limit_s, counts)
+    return Catcher(name, ("-m", "proof.mutants.asking", name), limit_s, counts, cases)
 
 
 # --- whole harnesses

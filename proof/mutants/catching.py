@@ -53,7 +53,7 @@ def try_catcher(catcher: Catcher, root: Path, scratch: Path, stop: threading.Eve
     began_s = time.monotonic()
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, *catcher.arguments],
+            [sys.executable, *catcher.command],
             cwd=root,
             env=environ,
             stdin=subprocess.DEVNULL,
@@ -104,7 +104,7 @@ def _judged(catcher: Catcher, exit_code: int, text: str, seconds: float) -> Trie
 def _count(catcher: Catcher, text: str) -> int:
     seed = _SEED.search(text)
     if catcher.counts != "tests" and seed is not None:
-        return int(seed[1]) - catcher.seed_from + 1
+        return int(seed[1]) + 1
     passed = _PASSED.search(text)
     return (int(passed[1]) if passed else 0) + 1
 

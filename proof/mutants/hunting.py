@@ -42,19 +42,24 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Baselines:
-    """What catchers say of the code as it is: asked once each, when one has failed."""
+    """What catchers say of the code as it is: asked when one has failed, for no more cases than
+    it took to fail, and not again for fewer."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
-        self._found: dict[Catcher, Tried] = {}
+        self._found: dict[Catcher, tuple[int, Tried]] = {}
         self._lock = threading.Lock()
 
-    def of(self, catcher: Catcher, bed: Bed) -> Tried:
-        """`bed` holds no mutant now."""
+    def of(self, catcher: Catcher, count: int, bed: Bed) -> Tried:
+        """Of the first `count` cases, where it takes a number. `bed` holds no mutant now."""
+        cases = min(count, catcher.cases)
         with self._lock:
-            if catcher not in self._found:
-                self._found[catcher] = try_catcher(catcher, bed.root, bed.scratch, self._stop)
-            return self._found[catcher]
+            asked, tried = self._found.get(catcher, (-1, None))
+            if tried is None or asked < cases:
+                fewer = msgspec.structs.replace(catcher, cases=cases)
+                tried = try_catcher(fewer, bed.root, bed.scratch, self._stop)
+                self._found[catcher] = (cases, tried)
+            return tried
 
 
 class _Hunt:
@@ -77,7 +82,7 @@ class _Hunt:
             if self._stop.is_set():
                 return Verdict(self._mutant.name, "stopped")
             if tried.outcome == "failed":
-                doubt = self._doubt(catcher)
+                doubt = self._doubt(catcher, tried)
                 if not doubt:
                     return self._caught(catcher, tried)
                 self._broken.append(f"{catcher.name}: {doubt}")
@@ -94,11 +99,11 @@ class _Hunt:
         self._reached = self._reached or self._bed.reached
         return tried
 
-    def _doubt(self, catcher: Catcher) -> str:
+    def _doubt(self, catcher: Catcher, tried: Tried) -> str:
         """Why its failure says nothing about the mutant."""
         if not self._bed.reached:
             return "it failed, but never ran the mutated code"
-        found = self._baselines.of(catcher, self._bed)
+        found = self._baselines.of(catcher, tried.count, self._bed)
         if found.outcome == "passed":
             return ""
         return f"on good code it {found.outcome} after {found.seconds} s: {found.says}"

@@ -20,7 +20,12 @@ class Catcher(msgspec.Struct, frozen=True):
     """A catcher that takes longer has noticed nothing: it must have limits of its own."""
     counts: Literal["tests", "seeds", "cases"] = "tests"
     """What went by until it failed."""
-    seed_from: int = 0
+    cases: int = 0
+    """How many it is asked for, as its last argument; 0: it decides itself."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return (*self.arguments, str(self.cases)) if self.cases else self.arguments
 
 
 class Mutant(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ ONE_OF_EACH_CLASS = (
     "stale-ack-accepted",
     "no-sync-after-append",
     "reply-before-durable",
-    "new-id-on-retry",
+    "revive-repeated",
     "record-numbers-swapped",
 )
 
