@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,18 +25,19 @@ def read(value: int, called: int, returned: int) -> Register:
     return Operation(f"read {value}", called, returned, step, f"r{value}")
 
 
-def by_brute_force(operations: list[Register], initial: int) -> bool:
+def by_brute_force(operations: Sequence[Operation[Any]], initial: object) -> bool:
     """Every order of every subset that has all answered operations."""
     numbers = range(len(operations))
     owed = {number for number in numbers if operations[number].returned_ns < FOR_EVER}
     for count in range(len(owed), len(operations) + 1):
         for order in permutations(numbers, count):
-            if owed <= set(order) and _in_time(operations, order) and _runs(operations, order):
+            complete = owed <= set(order) and _in_time(operations, order)
+            if complete and _runs(operations, order, initial):
                 return True
     return not owed
 
 
-def _in_time(operations: list[Register], order: tuple[int, ...]) -> bool:
+def _in_time(operations: Sequence[Operation[Any]], order: tuple[int, ...]) -> bool:
     """None comes before one that had returned when it was called."""
     return all(
         operations[later].returned_ns >= operations[earlier].called_ns
@@ -43,8 +46,8 @@ def _in_time(operations: list[Register], order: tuple[int, ...]) -> bool:
     )
 
 
-def _runs(operations: list[Register], order: tuple[int, ...]) -> bool:
-    state: int | None = 0
+def _runs(operations: Sequence[Operation[Any]], order: tuple[int, ...], initial: object) -> bool:
+    state: object = initial
     for number in order:
         state = operations[number].step(state)
         if state is None:

@@ -35,9 +35,13 @@ from headrace.model.replies import (
     Reply,
     Settled,
 )
-from headrace.sim.checkers.linearizable import Linearizable
+from headrace.sim.checkers.base import Life
+from headrace.sim.checkers.job_model import NOTHING
+from headrace.sim.checkers.linearizable import Linearizable, operations_of
 from headrace.sim.final import Final
 from headrace.sim.history import NEVER, Call, History, PushedLease
+from headrace.sim.linearizability import linearize
+from tests.unit.sim.test_linearizability import by_brute_force
 
 JOB = bytes(15) + b"\1"
 
@@ -404,3 +408,50 @@ def test_a_job_that_obeys_the_rules_is_always_explained(
             call.returned_ns += longer
 
     assert seen.complaint() == ""
+
+
+ANSWERS = (
+    lambda seen: seen.enqueue(),
+    lambda seen: seen.claim(5),
+    lambda seen: seen.claim(9),
+    lambda seen: seen.ack(5),
+    lambda seen: seen.ack(5, "stale_lease"),
+    lambda seen: seen.ack(9),
+    lambda seen: seen.nack(5),
+    lambda seen: seen.release(5),
+    lambda seen: seen.get(State.READY, 0),
+    lambda seen: seen.get(State.READY, 5),
+    lambda seen: seen.get(State.LEASED, 5),
+    lambda seen: seen.get(State.SUCCEEDED, 5),
+    lambda seen: seen.get_nothing(),
+    lambda seen: seen.cancel(),
+    lambda seen: seen.revive(),
+    lambda seen: seen.delete(),
+)
+"""Any of them may come at any time: most of such histories are wrong."""
+
+
+@settings(max_examples=150)
+@given(
+    answers=st.lists(st.integers(0, len(ANSWERS) - 1), min_size=1, max_size=5),
+    stretch=st.lists(st.integers(0, 6), min_size=5, max_size=5),
+    lost=st.integers(0, 9),
+)
+def test_search_and_brute_force_agree_on_jobs(
+    answers: list[int], stretch: list[int], lost: int
+) -> None:
+    seen = Seen()
+    for number in answers:
+        ANSWERS[number](seen)
+    for number, (call, longer) in enumerate(zip(seen.history.calls, stretch, strict=False)):
+        if number == lost:
+            call.reply, call.error, call.returned_ns = None, OutcomeUnknown(), NEVER
+        elif call.error is None or not isinstance(call.error, OutcomeUnknown):
+            call.returned_ns += longer
+    operations = dict(operations_of(Life(seen.history, Final()))).get(JOB, [])
+    if len(operations) > 6:
+        return  # too many orders for the slow way
+
+    found = linearize(operations, frozenset([NOTHING])).verdict
+
+    assert found is by_brute_force(operations, frozenset([NOTHING]))

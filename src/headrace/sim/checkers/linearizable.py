@@ -7,7 +7,7 @@ are treated as Jepsen does: they may take effect at any time after the call, or 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from headrace.model import commands as c
 from headrace.model.job import State
@@ -96,32 +96,31 @@ class Linearizable(Checker):
         self.configurations = 0
 
     def breaches(self, life: Life) -> Breaches:
-        grants = _grants(life)
-        around = _Arounds(life)
-        purges = _purges(life)
-        nameless = life.asked.nameless or not life.final.all_ids_asked
-        for job_id, items in life.asked.of_job.items():
-            tokens = grants.get(job_id, {})
-            if len(items) + len(tokens) < 2:
-                continue
-            job = _job(items, tokens, around.of(items))
-            if nameless and not any(item.verb == "enqueue" for item in items):
-                job.begin()
-            for call in purges.get(_queue_of(items), ()):
-                job.add(_item(call), deleted, "purge", may_not=not _is_open(call))
-            yield from self._search(job_id, job)
+        for job_id, operations in operations_of(life):
+            self.jobs += 1
+            found = linearize(operations, frozenset([NOTHING]))
+            self.configurations += found.configurations
+            if found.verdict is None:
+                self.undecided += 1
+            elif not found.verdict:
+                message = f"no order of calls explains: {found.stuck_label}"
+                shown = _unique([one.source for one in operations])
+                yield self.violation(message, *shown, job_id=job_id, at_ns=_at(found.stuck))
 
-    def _search(self, job_id: bytes, job: _Job) -> Breaches:
-        self.jobs += 1
-        found = linearize(job.operations, frozenset([NOTHING]))
-        self.configurations += found.configurations
-        if found.verdict is None:
-            self.undecided += 1
-        elif not found.verdict:
-            message = f"no order of calls explains: {found.stuck_label}"
-            calls = [one.source for one in job.operations]
-            shown = _unique(calls)
-            yield self.violation(message, *shown, job_id=job_id, at_ns=_at(found.stuck))
+
+def operations_of(life: Life) -> Iterator[tuple[bytes, list[Operation[States]]]]:
+    """All jobs that anybody asked about, each with what was done to it and answered."""
+    grants = _grants(life)
+    around = _Arounds(life)
+    purges = _purges(life)
+    nameless = life.asked.nameless or not life.final.all_ids_asked
+    for job_id, items in life.asked.of_job.items():
+        job = _job(items, grants.get(job_id, {}), around.of(items))
+        if nameless and not any(item.verb == "enqueue" for item in items):
+            job.begin()
+        for call in purges.get(_queue_of(items), ()):
+            job.add(_item(call), deleted, "purge", may_not=not _is_open(call))
+        yield job_id, job.operations
 
 
 def _at(source: object) -> int:
