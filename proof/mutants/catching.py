@@ -25,6 +25,7 @@ _SAYS_MAX = 300
 _SEED = re.compile(r"\bseed[ :=]+(\d+)")
 _CHECKER = re.compile(r"seed \d+: (?:.*?: )??([A-Z][a-z]+[A-Z]\w*): ")
 _PASSED = re.compile(r"\b(\d+) passed\b")
+_PROGRESS = re.compile(r"^[.sxFE]+", re.MULTILINE)
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.*)$|^(\+{3,} Timeout).*$", re.MULTILINE)
 
 
@@ -106,7 +107,9 @@ def _count(catcher: Catcher, text: str) -> int:
     if catcher.counts != "tests" and seed is not None:
         return int(seed[1]) + 1
     passed = _PASSED.search(text)
-    return (int(passed[1]) if passed else 0) + 1
+    if passed is None:  # it was ended before its summary: the dots are left
+        return sum(str(line).count(".") for line in _PROGRESS.findall(text)) + 1
+    return int(passed[1]) + 1
 
 
 def _words(text: str) -> str:

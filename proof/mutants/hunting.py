@@ -79,10 +79,10 @@ class _Hunt:
     def run(self) -> Verdict:
         for catcher in self._mutant.catchers:
             tried = self._ask(catcher)
+            doubt = self._doubt(catcher, tried) if tried.outcome == "failed" else ""
             if self._stop.is_set():
                 return Verdict(self._mutant.name, "stopped")
             if tried.outcome == "failed":
-                doubt = self._doubt(catcher, tried)
                 if not doubt:
                     return self._caught(catcher, tried)
                 self._broken.append(f"{catcher.name}: {doubt}")
