@@ -56,6 +56,15 @@ LEASES = (
         catchers=(SIM, ENGINE_LIVES, pointed(_LEASING, "test_repeated_ack")),
     ),
     Mutant(
+        name="second-ack-finishes-again",
+        mistake="One call that names a lease twice ends its job twice.",
+        path="engine/leasing.py",
+        old="        if job is None or job.token != token or job_id in seen:\n",
+        new="        if job is None or job.token != token:\n",
+        breaks="I3",
+        catchers=(pointed(_LEASING, "test_call_that_acks_a_lease_twice"),),
+    ),
+    Mutant(
         name="lost-start-not-charged",
         mistake="A lease that ends after its start costs no attempt: a poison job runs for ever.",
         shipped_by="sidekiq#4594, procrastinate#1408",

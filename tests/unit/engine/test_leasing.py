@@ -224,6 +224,17 @@ def test_repeated_ack_gets_the_first_answer_and_changes_nothing() -> None:
     assert story.job(job_id).result == b"first"
 
 
+def test_call_that_acks_a_lease_twice_ends_its_job_once() -> None:
+    story = Story()
+    job_id = story.enqueue_one()
+    lease = story.claim_one()
+    results = [(*lease, b"first"), (*lease, b"second")]
+
+    assert codes_of(story.run(Ack(results))) == []
+    assert story.job(job_id).result == b"first"
+    story.assert_replays()
+
+
 def test_repeated_ack_is_answered_as_long_as_the_id_is_remembered() -> None:
     story = Story()
     story.enqueue_one()
