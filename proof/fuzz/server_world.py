@@ -98,11 +98,12 @@ class World:
         lease = self.engine.lease_of(job_id)
         return 0 if lease is None else lease.token
 
-    async def say(self, data: bytes) -> Heard:
-        """What a fresh connection that is open got for these bytes."""
+    async def say(self, data: bytes, *, greeted: bool = True) -> Heard:
+        """What a fresh connection got for these bytes; `greeted`: after its handshake."""
         connection = Wire(self._edge, self._watch)
-        connection.feed(PREAMBLE + Frame(1, 1, encode_body(Hello())).encoded())
-        connection.transport.take()
+        if greeted:
+            connection.feed(PREAMBLE + Frame(1, 1, encode_body(Hello())).encoded())
+            connection.transport.take()
         connection.feed(data)
         await asyncio.sleep(SETTLE_S)
         heard = Heard(connection.transport.take(), connection.transport.ended)

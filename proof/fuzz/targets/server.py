@@ -14,13 +14,14 @@ import msgspec
 
 from headrace.codec.messages import ANSWERS, MESSAGES, TYPE_NUMBERS, encode_body
 from headrace.model import commands as c
-from headrace.model.handshake import ErrorFrame
+from headrace.model.handshake import ErrorFrame, Welcome
 from headrace.model.job import JobError
 from headrace.testing.sim_loop import SimLoop, SimNodeEnv, run_simulated
 from proof.fuzz import frames, vectors
 from proof.fuzz.arcs import unwatched
 from proof.fuzz.server_world import DEAD, JOB_1, READY, SESSION, SINGLE, SUCCEEDED, Heard, World
 from proof.fuzz.target import TAKEN, Target, expect
+from proof.fuzz.targets import wire
 from proof.fuzz.targets.wire import server_must
 
 MODULES = ("headrace/server", "headrace/protocol", "headrace/runtime", "headrace/engine")
@@ -91,6 +92,31 @@ def check_server_node(data: bytes) -> str:
         names = {name for _, name in server_must(data).messages}
         _KEPT.take_back(idle=names <= _READS - _WAITING - {"Watch"})
     return outcome
+
+
+def check_server_stranger(data: bytes) -> str:
+    """From the first byte on: who is not welcomed changes nothing, and is told why."""
+    with unwatched():
+        world = _KEPT.give()
+        before = world.engine.digest(), world.engine.last_index
+    assert _KEPT.loop is not None
+    try:
+        heard = _KEPT.loop.run_until_complete(world.say(data, greeted=False))
+        with unwatched():
+            expect(not world.failures, "no input stops the node", failures=world.failures)
+            expect(not world.events_bad(), "the node has no complaint", events=world.events_bad())
+            numbers = [frame.type_number for frame in heard.frames()]
+            welcomed = TYPE_NUMBERS[Welcome] in numbers
+            after = world.engine.digest(), world.engine.last_index
+            expect(welcomed or before == after, "strangers leave no trace", said=numbers)
+            last = numbers[-1:] == [TYPE_NUMBERS[ErrorFrame]]
+            expect(last or not heard.ended, "whoever is turned away is told why", said=numbers)
+    except BaseException:
+        _KEPT.drop()
+        raise
+    with unwatched():
+        _KEPT.take_back(idle=not welcomed)
+    return f"{TAKEN if welcomed else 'refused'} {_codes(heard.frames())} {heard.ended}"
 
 
 def _checked(world: World, data: bytes, heard: Heard, before: tuple[str, int]) -> str:
@@ -225,5 +251,14 @@ TARGETS = (
         exhaustive_bytes_max=0,
         sampled=8,
         weight=3,
+    ),
+    Target(
+        "server-stranger",
+        wire.handshakes,
+        check_server_stranger,
+        wire.mutate_handshake,
+        MODULES,
+        exhaustive_bytes_max=0,
+        sampled=40,
     ),
 )

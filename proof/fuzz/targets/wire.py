@@ -315,7 +315,7 @@ def _type(frame: bytes) -> int:
     return int.from_bytes(frame[4:6], "big")
 
 
-def _handshakes() -> list[bytes]:
+def handshakes() -> list[bytes]:
     flush = vectors.wire()["flush"]
     hellos = [frame for frame in vectors.wire().values() if _type(frame) == 1]
     return [PREAMBLE + frame + flush for frame in hellos] + [PREAMBLE + flush]
@@ -330,7 +330,7 @@ def _with_id(frame: bytes, request_id: int) -> bytes:
     return frame[:8] + request_id.to_bytes(4, "big") + frame[12:]
 
 
-def _mutate_handshake(chance: random.Random, data: bytes, others: Any) -> bytes:
+def mutate_handshake(chance: random.Random, data: bytes, others: Any) -> bytes:
     if data.startswith(PREAMBLE) and chance.random() < 0.9:
         bare = [other.removeprefix(PREAMBLE) for other in others]
         return PREAMBLE + frames.mutated(chance, data.removeprefix(PREAMBLE), bare)
@@ -340,7 +340,7 @@ def _mutate_handshake(chance: random.Random, data: bytes, others: Any) -> bytes:
 TARGETS = (
     Target("wire-server", _request_frames, check_server, frames.mutated, MODULES, linear, weight=4),
     Target("wire-client", _server_frames, check_client, frames.mutated, MODULES, linear, weight=3),
-    Target("wire-handshake", _handshakes, check_handshake, _mutate_handshake, MODULES, linear),
+    Target("wire-handshake", handshakes, check_handshake, mutate_handshake, MODULES, linear),
     Target("wire-welcome", _first_words, check_welcome, frames.mutated, MODULES, linear),
 )
 
