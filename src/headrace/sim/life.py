@@ -8,8 +8,7 @@ import random
 
 import msgspec
 
-from headrace.sim.checkers import ALL
-from headrace.sim.checkers.base import Life, Violation
+from headrace.sim.checkers import check_all
 from headrace.sim.ending import ended
 from headrace.sim.faults import FAULTS
 from headrace.sim.final import Final
@@ -133,14 +132,14 @@ def _take(world: World, step: Step) -> None:
 
 
 def _judged(world: World, plan: Plan, final: Final) -> Lived:
-    life = Life(world.history, final)
-    found: list[Violation] = []
-    for checker in ALL.values():
-        found += checker().judge(life)
+    judgement = check_all(world.history, final)
+    found = judgement.violations
     broken = [*world.faults, *world.observer.faults, *_unhandled(world), *map(str, found)]
     counts = dict(world.counts)
     counts["calls"] = len(world.history.calls)
     counts["records"] = world.observer.last_index
+    counts["jobs linearized"] = judgement.jobs - judgement.undecided
+    counts["jobs undecided"] = judgement.undecided
     counts["simulated ms"] = int(world.loop.time() * 1_000)
     outcome = Outcome(
         seed=plan.conditions.seed,

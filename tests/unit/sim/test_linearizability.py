@@ -22,7 +22,7 @@ def read(value: int, called: int, returned: int) -> Register:
     def step(state: int) -> int | None:
         return state if state == value else None
 
-    return Operation(f"read {value}", called, returned, step, f"r{value}")
+    return Operation(f"read {value}", called, returned, step, f"r{value}", is_read=True)
 
 
 def by_brute_force(operations: Sequence[Operation[Any]], initial: object) -> bool:

@@ -58,6 +58,11 @@ class _Job:
         self.around = around
         self.operations: list[Operation[States]] = []
 
+    def read(self, item: Item, effect: Effect, label: str) -> None:
+        """It changes nothing; its answer tells where the job stands."""
+        self.add(item, effect, label)
+        self.operations[-1].is_read = True
+
     def add(self, item: Item, effect: Effect, label: str, *, may_not: bool = False) -> None:
         call = item.call
         returned_ns = call.returned_ns
@@ -259,9 +264,9 @@ def _enqueue(job: _Job, item: Item) -> None:
         if item.existing.job_id == item.job_id:
             # Its own first try may have made the job that it then found.
             job.add(item, created, "enqueue, first try", may_not=True)
-            job.add(item, existing(item.existing.state), "enqueue of an existing job")
+            job.read(item, existing(item.existing.state), "enqueue of an existing job")
     elif item.code == "id_conflict" and item.call.reply is not None:
-        job.add(item, existing(0), "enqueue in conflict")
+        job.read(item, existing(0), "enqueue in conflict")
 
 
 def _claim(job: _Job, item: Item) -> None:
@@ -274,7 +279,7 @@ def _ack(job: _Job, item: Item) -> None:
     elif item.outcome == OK:
         job.add(item, acked(item.token), f"ack of lease {item.token}")
     elif item.code in _GONE:
-        job.add(item, ack_refused(item.token), f"refused ack of lease {item.token}")
+        job.read(item, ack_refused(item.token), f"refused ack of lease {item.token}")
 
 
 _GONE = frozenset({"stale_lease", "unknown_job"})
@@ -287,14 +292,14 @@ def _settle(job: _Job, item: Item) -> None:
     elif item.outcome == OK:
         job.add(item, _wanted(job, item), label)
     elif item.code in _GONE:
-        job.add(item, not_held(item.token), f"refused {label}")
+        job.read(item, not_held(item.token), f"refused {label}")
 
 
 def _extend(job: _Job, item: Item) -> None:
     if item.outcome == OK:
-        job.add(item, is_held(item.token), f"extend of lease {item.token}")
+        job.read(item, is_held(item.token), f"extend of lease {item.token}")
     elif item.code in _GONE:
-        job.add(item, not_held(item.token), f"refused extend of lease {item.token}")
+        job.read(item, not_held(item.token), f"refused extend of lease {item.token}")
 
 
 def _change(job: _Job, item: Item) -> None:
@@ -304,13 +309,13 @@ def _change(job: _Job, item: Item) -> None:
             job.add_open(item, _wanted(job, item), verb)
     elif item.outcome == OK:
         if verb in ("reschedule", "priority"):
-            job.add(item, only(WAITING), verb)
+            job.read(item, only(WAITING), verb)
         elif verb == "cancel" and isinstance(reply, Changed) and reply.state == LEASED:
-            job.add(item, only(LEASED), "cancel of a leased job")
+            job.read(item, only(LEASED), "cancel of a leased job")
         else:
             job.add(item, _wanted(job, item), verb)
     elif item.code in _REFUSALS:
-        job.add(item, _REFUSALS[item.code][verb], f"refused {verb}")
+        job.read(item, _REFUSALS[item.code][verb], f"refused {verb}")
 
 
 _REFUSALS: dict[str, dict[str, Effect]] = {
@@ -336,9 +341,9 @@ def _read(job: _Job, item: Item) -> None:
         view = getattr(item.call.reply, "job", None)
         if view is not None:
             word = State(view.state).word
-            job.add(item, viewed(view), f"{item.verb}: {word} under lease {view.token}")
+            job.read(item, viewed(view), f"{item.verb}: {word} under lease {view.token}")
     elif item.code == "unknown_job":
-        job.add(item, not_kept, f"{item.verb}: unknown")
+        job.read(item, not_kept, f"{item.verb}: unknown")
 
 
 _OPERATIONS: dict[str, Callable[[_Job, Item], None]] = {
