@@ -1,6 +1,8 @@
 # Works on a fresh clone with python3 (3.11 or newer) and make.
 #   make run                     a server, a worker and real jobs; DIR=path, ONCE=1
-#   make test                    lint and every test but the long ones, under 5 minutes
+#   make test                    lint and every test but the two below, under 5 minutes
+#   make test-proof              a thousand simulated lives, crash states, fuzzing, real processes:
+#                                what CI runs of the proof, under 5 minutes
 #   make test-long               the tests marked `long`
 #   make test-all                the tests on every Python 3.11-3.14 that is installed
 #   make prove                   all of the proof, an hour on two processors; goes on where it
@@ -16,7 +18,7 @@ BENCH_ARGS ?=
 PROVE_ARGS ?=
 export DIR ONCE
 
-.PHONY: run test test-long test-all prove evidence museum lint bench clean
+.PHONY: run test test-proof test-long test-all prove evidence museum lint bench clean
 
 .venv/.installed: pyproject.toml tools/make_venv.sh
 	@tools/make_venv.sh .venv
@@ -25,7 +27,10 @@ run: .venv/.installed
 	@$(BIN)/python examples/demo/run.py
 
 test: lint
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m "not long and not proof" $(PYTEST_ARGS)
+
+test-proof: .venv/.installed
+	$(BIN)/python -m pytest -q -m "proof and not long" $(PYTEST_ARGS)
 
 test-long: .venv/.installed
 	$(BIN)/python -m pytest -q -m long --timeout 3600 $(PYTEST_ARGS)

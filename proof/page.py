@@ -281,7 +281,7 @@ def _commands(parts: Sequence[Part]) -> str:
         "`make prove` runs all of it in an hour on two processors, `make evidence` writes this"
         " page. Every failure line of a run carries the command that shows that failure alone.\n\n"
     )
-    return said + _table(("part", "command", "in `make test`"), rows)
+    return said + _table(("part", "command", "in CI (`make test-proof`)"), rows)
 
 
 # --- helpers

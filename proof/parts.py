@@ -27,7 +27,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     counts: tuple[str, ...]
     """Those that the page shows first; the others follow below."""
     ci: str
-    """Its volume in `make test`."""
+    """Its volume in CI (`make test-proof`)."""
     planned: int
     """So many of its unit in `make prove`."""
     minutes: float

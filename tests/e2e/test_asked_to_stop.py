@@ -8,6 +8,8 @@ import pytest
 
 from tests.e2e.crash.drains import ACTS, all_are_asked_to_stop
 
+pytestmark = pytest.mark.proof
+
 
 def test_nothing_runs_twice_when_server_and_workers_are_asked_to_stop(
     tmp_path: Path, seed: int

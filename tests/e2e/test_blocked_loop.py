@@ -6,12 +6,16 @@ import asyncio
 import sys
 from pathlib import Path
 
+import pytest
+
 from headrace import App, State
 from headrace.client.client import Client
 from headrace.model.ids import id_to_text
 from headrace.model.replies import SessionView
 from tests.e2e.crash.cluster import CLI, ROOT, Child
 from tests.e2e.sdk_kit import serving, working
+
+pytestmark = pytest.mark.proof
 
 LEASE_MS = 2_000
 DEADLINE_S = 60

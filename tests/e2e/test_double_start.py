@@ -8,6 +8,8 @@ import pytest
 
 from tests.e2e.crash.double_starts import applications_start_at_once, servers_start_at_once
 
+pytestmark = pytest.mark.proof
+
 
 def test_one_of_many_servers_gets_the_directory(tmp_path: Path, seed: int) -> None:
     servers_start_at_once(tmp_path, seed, rounds=1, rivals=3)

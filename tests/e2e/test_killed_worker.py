@@ -22,6 +22,8 @@ from tests.e2e.crash import mortal
 from tests.e2e.crash.cluster import ROOT, Child, Server
 from tests.e2e.crash.journal import History
 
+pytestmark = pytest.mark.proof
+
 DEADLINE_S = 60
 LEASE_MS = 1_000
 LEASES_MS = {mortal.PUSH_UNREAD: 4_000, "": 30_000}

@@ -14,6 +14,8 @@ from tests.e2e.crash.commands import copies_meet_points
 from tests.e2e.crash.kills import ServerStory
 from tests.e2e.crash.power import Machine
 
+pytestmark = pytest.mark.proof
+
 CUTS = 3
 
 WRITER = """

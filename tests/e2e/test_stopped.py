@@ -16,6 +16,8 @@ from headrace.model.limits import OWNER_UNRESPONSIVE_MS
 from tests.e2e.crash import stops
 from tests.e2e.crash.kills import Tally
 
+pytestmark = pytest.mark.proof
+
 LEASE_MS = 4_000
 SERVER_STOP_S = LEASE_MS / 1_000 + 1
 OWNER_STOP_S = OWNER_UNRESPONSIVE_MS / 1_000 + 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from headrace import App
 from headrace.model.job import State
 from tests.e2e.crash.cluster import Members, Server
@@ -15,6 +17,8 @@ from tests.e2e.crash.ledger import Ledger
 from tests.e2e.crash.member import Part
 from tests.e2e.crash.stops import LONG_LEASE_MS
 from tests.e2e.crash.wall import HOUR_S, Wall
+
+pytestmark = pytest.mark.proof
 
 DATA_REFUSED = 78
 DAY_S = 24 * HOUR_S

@@ -17,6 +17,8 @@ from proof.fuzz.target import Broken
 from proof.fuzz.targets import TARGETS
 from proof.result import ROOT, Result, kept
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.fixture(autouse=True)
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,9 @@ from proof.fuzz.target import Broken, Target, expect, linear, refused
 from proof.fuzz.targets import TARGETS
 from proof.fuzz.targets.wire import MODULES, Seen
 
-CASES = 40
+pytestmark = pytest.mark.proof
+
+CASES = 20
 CORPUS_SEED = 7
 
 

@@ -21,6 +21,8 @@ from proof.fuzz.guided import Tally, run_systematic
 from proof.fuzz.judging import bounded_memory
 from proof.fuzz.targets import TARGETS
 
+pytestmark = pytest.mark.proof
+
 CI_EXHAUSTIVE_BYTES_MAX = 1_100
 """Of longer vectors (the segments and the snapshot of a data directory) CI takes 2,000 cuts
 and 2,000 bits; `python -m proof.fuzz parsers` takes all of those up to 4 KiB."""

@@ -21,6 +21,8 @@ from proof.explorer.scenarios import lived, tree_of
 from proof.explorer.seeds import KINDS, trace_of
 from tests.recovery.lying import Lie, tell
 
+pytestmark = pytest.mark.proof
+
 TRACES = 60
 STATES_PER_PREFIX = 16
 LONG_SEEDS = range(10_000, 10_400)

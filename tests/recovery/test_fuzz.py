@@ -21,7 +21,7 @@ CASES = int(os.environ.get("HEADRACE_FUZZ_CASES", "10000"))
 LONG_SEEDS = range(1_000_000, 1_020_000)
 BODY = b"ten of these fill more than one segment" * 30
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(3600)]
 
 
 def test_crash_at_any_call_loses_no_promise_and_stops_no_start() -> None:

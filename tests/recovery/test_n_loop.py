@@ -13,6 +13,8 @@ from headrace.log.file import disk_io, lock, log, mending, segment_writer, wal_w
 from proof.n_loop.looping import NAMES, beyond, cases, endure_case
 from tests.recovery.lying import Lie, tell
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.mark.parametrize("workload", NAMES)
 def test_call_that_fails_is_named_and_costs_no_promise(workload: str) -> None:

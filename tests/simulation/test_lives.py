@@ -26,7 +26,7 @@ OPERATIONS = 300
 PROCESSES = min(2, os.cpu_count() or 1)
 SEEDS_FOR_A_BUG = 60
 
-pytestmark = pytest.mark.timeout(7200)
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(7200)]
 
 
 def broken(outcomes: list[Outcome], operations: int) -> str:

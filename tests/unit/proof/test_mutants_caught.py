@@ -10,6 +10,8 @@ from proof.mutants.catalog import all_mutants
 from proof.mutants.hunting import Baselines, hunt
 from proof.mutants.planting import Bed
 
+pytestmark = pytest.mark.proof
+
 ONE_OF_EACH_CLASS = (
     "stale-ack-accepted",
     "no-sync-after-append",
