@@ -33,6 +33,7 @@ from headrace.sim.checkers.ends import (
     ReportsAreConsistent,
 )
 from headrace.sim.checkers.enqueued import CallsAreWhole, NothingInvented, NothingLost
+from headrace.sim.checkers.handlers import DoneIsDone
 from headrace.sim.checkers.identity import OneJobAKey, OneJobAnId
 from headrace.sim.checkers.leases import HandedOutOnce, LeasesAreDisjoint
 from headrace.sim.checkers.linearizable import Linearizable
@@ -55,6 +56,7 @@ _CLASSES: tuple[type[Checker], ...] = (
     CallsAreWhole,
     OneEnd,
     OneWinner,
+    DoneIsDone,
     FirstAnswerAgain,
     ReportsAreConsistent,
     LeasesAreDisjoint,
