@@ -185,7 +185,7 @@ HOLDING = (
         new="        handler = held.handler\n        self._settler.ack(held, None)\n"
         "        try:\n            if handler.is_plain:",
         breaks="I1, contract 2",
-        catchers=(SDK_JOBS,),
+        catchers=(SIM, SDK_JOBS),
     ),
     Mutant(
         name="handlers-not-announced",

@@ -8,6 +8,7 @@ from proof.mutants.mutant import Mutant
 _CHANGING = "unit/engine/test_changing.py"
 _ENQUEUEING = "unit/engine/test_enqueueing.py"
 _LEASING = "unit/engine/test_leasing.py"
+_LIFE = "simulation/test_node_life.py"
 _RETENTION = "unit/engine/test_retention.py"
 _SESSIONS = "unit/engine/test_sessions.py"
 
@@ -356,7 +357,7 @@ KEEPING = (
         old="            effects += [JobEnded(job_id) for job_id in ended]\n",
         new="            effects += []\n",
         breaks="I11; what an effect owed is owed again",
-        catchers=(pointed("simulation/test_node_life.py", "test_wait_is_answered_with_the"),),
+        catchers=(SIM, pointed(_LIFE, "test_wait_is_answered_with_the")),
     ),
 )
 
