@@ -21,7 +21,9 @@ def test_server_and_workers_killed_at_random_lose_nothing(tmp_path: Path, seed: 
     story = ServerStory(tmp_path, seed)
     tally = story.run(CYCLES)
     assert tally["cycles"] == CYCLES
-    assert tally["jobs in one order"] == tally["jobs"]
+    # Also jobs that nobody knows to be there: their enqueue has no answer.
+    assert tally["jobs in one order"] >= tally["jobs"]
+    assert tally["jobs undecided"] == 0
     _judges_notice_what_is_wrong(tmp_path)
 
 
