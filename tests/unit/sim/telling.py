@@ -16,7 +16,7 @@ from headrace.model.records import Record
 from headrace.model.replies import Reply, SessionPage, SessionView
 from headrace.sim.checkers import ALL, Judgement, check_all
 from headrace.sim.final import Final, SnapshotFacts
-from headrace.sim.history import Call, HandlerBegan, History, PushedLease, Recorded
+from headrace.sim.history import Call, HandlerBegan, HandlerEnded, History, PushedLease, Recorded
 from tests.unit.engine.story import PLAIN, Story
 
 NS_PER_MS = 1_000_000
@@ -81,6 +81,9 @@ class Telling(Story):
 
     def begin(self, job_id: bytes, token: int, attempt: int = 1) -> None:
         self.history.events.append(HandlerBegan(self.tick(), "worker 1", job_id, token, attempt))
+
+    def end(self, job_id: bytes, token: int) -> None:
+        self.history.events.append(HandlerEnded(self.tick(), "worker 1", job_id, token))
 
     # --- the end
 

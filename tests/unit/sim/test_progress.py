@@ -166,6 +166,29 @@ def test_a_job_that_starts_after_its_cancel_is_seen() -> None:
     assert "after its cancel was acknowledged" in complaints("CancelHolds", story)[0]
 
 
+def test_a_holder_that_stood_still_may_begin_what_was_cancelled_meanwhile() -> None:
+    story = Telling()
+    job_id = story.enqueue_one()
+    lease = story.claim_one()
+    story.expire(lease)
+    story.cancel(job_id)
+    story.begin(*lease)
+
+    assert complaints("CancelHolds", story) == []
+
+    told_of_faults(story)
+
+    assert "after its cancel was acknowledged" in complaints("CancelHolds", story)[0]
+
+    told_of_faults(story, "block_worker")
+
+    assert complaints("CancelHolds", story) != []
+
+    told_of_faults(story, "worker 1 paused")
+
+    assert complaints("CancelHolds", story) == []
+
+
 def test_a_revived_job_may_start_after_its_cancel() -> None:
     story = Telling()
     job_id = story.enqueue_one()

@@ -36,6 +36,7 @@ def test_a_life_that_ends_well_passes_every_checker_also_of_progress() -> None:
         for group in effect.groups:
             for job in group.jobs:
                 story.begin(job.job_id, group.token)
+                story.end(job.job_id, group.token)
                 story.ack((job.job_id, group.token))
     story.cancel(late[0])
     story.job(ids[0])

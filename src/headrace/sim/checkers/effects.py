@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.model.commands import WaitJob, Watch
 from headrace.model.replies import Changed, JobReply, Settled
-from headrace.sim.checkers.asked import Item
+from headrace.sim.checkers.asked import Item, index_of
 from headrace.sim.checkers.base import Breaches, Checker, Life
 from headrace.sim.checkers.ends import lives_twice
 from headrace.sim.checkers.ledger import (
@@ -16,10 +16,11 @@ from headrace.sim.checkers.ledger import (
     Step,
     word_of,
 )
-from headrace.sim.checkers.liveness import DYING_MS, LATE_MS, calm_until_ns
+from headrace.sim.checkers.liveness import ALL_WELL, DYING_MS, LATE_MS, calm_until_ns
 from headrace.sim.checkers.owed import is_end
-from headrace.sim.history import NEVER, Call, HandlerBegan, ToldEnd
+from headrace.sim.history import NEVER, Call, HandlerBegan, Happened, ToldEnd
 
+FOR_EVER = 1 << 62
 NS_PER_MS = 1_000_000
 _AT_ONCE = ("cancel", CANCELLED)
 
@@ -41,10 +42,13 @@ class CancelHolds(Checker):
                 reply = item.call.reply
                 if isinstance(reply, Changed) and (item.verb, reply.state) == _AT_ONCE:
                     cancelled.setdefault(job_id, item)
+        silent_ns = _silenced_ns(life)
         for event in life.history.events:
             if type(event) is HandlerBegan and event.job_id in cancelled:
                 call = cancelled[event.job_id].call
-                if event.at_ns > call.returned_ns != NEVER:
+                # Whoever stood still may hold a lease that has ended, and cannot know yet.
+                excused = event.token <= index_of(call) and event.at_ns >= silent_ns
+                if event.at_ns > call.returned_ns != NEVER and not excused:
                     message = "started after its cancel was acknowledged"
                     yield self.violation(message, call, event, job_id=event.job_id)
         if life.ledger.whole:
@@ -62,6 +66,18 @@ class CancelHolds(Checker):
                 elif step.verb == "claim" and asked is not None:
                     message = f"leased again after it was asked to stop under lease {asked.named}"
                     yield self.violation(message, asked.event, step.event, job_id=story.job_id)
+
+
+_LEAVE_WORKERS_HEARD = frozenset({"block_worker", "wall_jump", "wall_clock_jumped"})
+
+
+def _silenced_ns(life: Life) -> int:
+    """From here on a worker may be silent for longer than its lease, and live on. Of a history
+    that does not tell of faults that is so from its beginning."""
+    told = [event for event in life.history.events if type(event) is Happened]
+    harmless = ALL_WELL | _LEAVE_WORKERS_HEARD
+    silencing = (event.at_ns for event in told if event.what not in harmless)
+    return next(silencing, FOR_EVER) if told else 0
 
 
 class WaitsAreAnswered(Checker):

@@ -25,13 +25,13 @@ def is_healed(life: Life) -> bool:
     return life.final.healed_ms >= HEALED_MS
 
 
-_ALL_WELL = frozenset({"node_leads", "server_ready", "snapshot_published"})
+ALL_WELL = frozenset({"node_leads", "server_ready", "snapshot_published"})
 
 
 def calm_until_ns(life: Life) -> int:
     """Before this nothing was broken; `NEVER` for a history that does not tell of faults."""
     told = [event for event in life.history.events if type(event) is Happened]
-    broken = (event.at_ns for event in told if event.what not in _ALL_WELL)
+    broken = (event.at_ns for event in told if event.what not in ALL_WELL)
     return next(broken, life.final.at_ns) if told else NEVER
 
 
