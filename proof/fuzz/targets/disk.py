@@ -48,22 +48,25 @@ _HEADER_BYTES = 8
 
 
 def check_records(data: bytes) -> str:
+    count, end = _records_in(data)
     try:
-        found = decode_records(data, _record_count(data))
+        found = decode_records(data, count)
     except HeadraceError as error:
         return refused(error)
+    expect(end == len(data), "records fill their body, and no more", end=end)
     encoded = encode_records(found)
     again = encode_records(decode_records(encoded, len(found)))
     expect(again == encoded, "what was taken can be written again")
     return TAKEN
 
 
-def _record_count(data: bytes) -> int:
+def _records_in(data: bytes) -> tuple[int, int]:
+    """How many there are by their headers, and where the last of them says that it ends."""
     count = offset = 0
     while offset + _HEADER_BYTES <= len(data):
         offset += _HEADER_BYTES + int.from_bytes(data[offset : offset + 4], "little")
         count += 1
-    return count
+    return count, offset
 
 
 def check_rows(data: bytes) -> str:
@@ -288,6 +291,19 @@ _MUTATE_LOCK = texts(("pid=", "host=", "boot_id=", "=", "\n", "1", "0", "sim"))
 _MUTATE_TOKEN = texts((" ", "\n", "t" * 100, "secret"))
 
 
+def _segment_seeds() -> list[bytes]:
+    """Those on file, and one whose last commit says that it goes on behind the end."""
+    found = vectors.of_directory("wal/")
+    header = decode_segment_header(found[0], "segment")
+    assert header is not None
+    *_, last = SegmentCursor(header, found[0])
+    longer = bytearray(found[0][: last.end_offset])
+    longer[last.offset + 28 : last.offset + 32] = (len(last.commit.body) + 999).to_bytes(
+        4, "little"
+    )
+    return [*found, resealing.segment(bytes(longer))]
+
+
 def _lock_seeds() -> list[bytes]:
     boot = SimEnv().host.boot_id().encode()
     here = b"\nhost=sim\nboot_id=" + boot + b"\n"
@@ -334,7 +350,7 @@ TARGETS = (
     _target("token", lambda: [b"secret\n", b"t" * 512, b" x\n"], check_token, _MUTATE_TOKEN),
     _target(
         "segment",
-        lambda: vectors.of_directory("wal/"),
+        _segment_seeds,
         check_segment,
         sealed(_mutate_packed, resealing.segment),
     ),

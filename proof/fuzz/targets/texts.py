@@ -277,7 +277,7 @@ TARGETS = (
         check_id, texts(("-", " ", "0190f3a2", "ABCDEF", "{", "urn:uuid:")), MODULES, linear,
     ),
     Target(
-        "name", lambda: [b"mail", "grüße".encode(), b"x" * 128], check_names,
+        "name", lambda: [b"mail", "grüße".encode(), b"x" * 128, "ü".encode() * 100], check_names,
         texts(("$", "\x7f", "\x85", "n" * 128, "ü" * 64)), MODULES, linear,
     ),
     Target(
