@@ -8,11 +8,12 @@ Prints `ready`; SIGTERM ends it in good order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -53,35 +54,41 @@ def application(part: Part, journal: Journal) -> App:
     app = App(part.target)
     app.connections.target = WatchedTarget(app.connections.target, journal)
 
-    def note(ctx: JobContext) -> None:
+    @contextlib.contextmanager
+    def noted(ctx: JobContext) -> Iterator[None]:
+        """The handler runs inside; its end is told before the worker can tell the server."""
         journal.witness.began(id_from_text(ctx.id), ctx.token, ctx.attempt)
         journal.note("started", ctx.id, ctx.token, ctx.attempt)
+        try:
+            yield
+        finally:
+            journal.witness.ended(id_from_text(ctx.id), ctx.token)
 
     @app.job(queue="quick", retry=QUICKLY)
     async def quick(ctx: JobContext, padding: str) -> int:
-        note(ctx)
-        return ctx.attempt
+        with noted(ctx):
+            return ctx.attempt
 
     @app.job(queue="slow", retry=QUICKLY)
     async def slow(ctx: JobContext, pause_ms: int, padding: str) -> None:
-        note(ctx)
-        await asyncio.sleep(pause_ms / 1_000)
+        with noted(ctx):
+            await asyncio.sleep(pause_ms / 1_000)
 
     @app.job(queue="slow", retry=QUICKLY)
     def threaded(ctx: JobContext, padding: str) -> None:
-        note(ctx)
-        threading.Event().wait(0.01)
+        with noted(ctx):
+            threading.Event().wait(0.01)
 
     @app.job(queue="quick", retry=QUICKLY)
     async def flaky(ctx: JobContext, failures: int, padding: str) -> None:
-        note(ctx)
-        if ctx.attempt <= failures:
-            raise ValueError(f"attempt {ctx.attempt} of {failures + 1}")
+        with noted(ctx):
+            if ctx.attempt <= failures:
+                raise ValueError(f"attempt {ctx.attempt} of {failures + 1}")
 
     @app.job(queue="quick", retry=Retry(attempts=2, base="10ms", crashes=2))
     async def doomed(ctx: JobContext, padding: str) -> None:
-        note(ctx)
-        raise LookupError("as always")
+        with noted(ctx):
+            raise LookupError("as always")
 
     return app
 

@@ -23,7 +23,7 @@ from headrace.model.errors import HeadraceError
 from headrace.model.handshake import ErrorFrame
 from headrace.model.replies import Reply
 from headrace.protocol.error_frames import from_frame, to_frame
-from headrace.sim.history import HandlerBegan, PushedLease
+from headrace.sim.history import HandlerBegan, HandlerEnded, PushedLease
 
 TOLD = (
     commands.Enqueue,
@@ -57,7 +57,7 @@ class Returned(msgspec.Struct, frozen=True):
         return None if self.refusal is None else from_frame(self.refusal)
 
 
-Testimony = Called | Returned | PushedLease | HandlerBegan
+Testimony = Called | Returned | PushedLease | HandlerBegan | HandlerEnded
 
 
 class Witness:
@@ -85,6 +85,9 @@ class Witness:
 
     def began(self, job_id: bytes, token: int, attempt: int) -> None:
         self._tell(HandlerBegan(time.monotonic_ns(), self.actor, job_id, token, attempt))
+
+    def ended(self, job_id: bytes, token: int) -> None:
+        self._tell(HandlerEnded(time.monotonic_ns(), self.actor, job_id, token))
 
     def _tell(self, testimony: Testimony) -> None:
         os.write(self._fd, b"\n" + base64.b64encode(pickle.dumps(testimony)))
