@@ -219,7 +219,16 @@ TIME = (
         old="        if facts is None or facts.peer is None or index <= facts.resumed_index:\n",
         new="        if facts is None or facts.peer is None:\n",
         breaks="I4, contract 3",
-        catchers=(pointed(_LEASES, "test_push_on_its_way_is_void"),),
+        catchers=(pointed(_PARTS, "test_pushes_up_to_the_resume"),),
+    ),
+    Mutant(
+        name="ended-lease-pushed",
+        mistake="A job is pushed under a lease that ended before the disk had caught up.",
+        path="runtime/leader.py",
+        old="            groups = self._still_held(effect.groups)\n",
+        new="            groups = effect.groups\n",
+        breaks="I4, contract 3",
+        catchers=(pointed(_LEASES, "test_lease_that_has_ended_before_its_commit_w"),),
     ),
     Mutant(
         name="difference-never-noticed",
