@@ -7,7 +7,7 @@
 #   make test-all                the tests on every Python 3.11-3.14 that is installed
 #   make prove                   all of the proof, an hour on two processors; goes on where it
 #                                stopped; PROVE_ARGS="--minutes 10", "--only wal", "--fresh"
-#   make evidence                docs/evidence.md of what was run
+#   make evidence                docs/evidence.md of what it has run; EVIDENCE_ARGS="--since COMMIT"
 #   make museum                  every bug that was found, put back: its test must fail
 #   make lint  make bench  make clean
 
@@ -16,6 +16,7 @@ BIN := .venv/bin
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 PROVE_ARGS ?=
+EVIDENCE_ARGS ?=
 export DIR ONCE
 
 .PHONY: run test test-proof test-long test-all prove evidence museum lint bench clean
@@ -42,7 +43,7 @@ prove: .venv/.installed
 	$(BIN)/python -m proof.prove $(PROVE_ARGS)
 
 evidence: .venv/.installed
-	$(BIN)/python -m proof.evidence
+	$(BIN)/python -m proof.evidence $(EVIDENCE_ARGS)
 
 museum: .venv/.installed
 	$(BIN)/python -m proof.museum

@@ -79,7 +79,7 @@ def test_only_results_of_committed_code_of_our_history_count(
     monkeypatch.setattr(evidence, "_is_ancestor", lambda older, newer: older < newer)
     evidence._counts.cache_clear()
     results = [
-        result(part, commit, 1)
+        result(part, commit, 1, run="of make prove")
         for part, commit in [
             ("wal", "AAAA"),
             ("wal", "AAAA+"),
@@ -90,6 +90,9 @@ def test_only_results_of_committed_code_of_our_history_count(
     ]
     try:
         assert evidence.chosen([*results, results[0]], "") == [results[0]]
+        alone = result("wal", "AAAA", 1)
+        assert evidence.chosen([alone], "") == []
+        assert evidence.chosen([alone], "", by_hand=True) == [alone]
         assert evidence.chosen(results, "BBBB") == []
     finally:
         evidence._counts.cache_clear()
