@@ -232,7 +232,7 @@ def _found(sources: Sources) -> str:
         f"{_of(len(bugs), 'bug is', 'bugs are')} kept in `tests/museum/catalog.toml`, each with"
         " the change that puts it back into the code of today and the test that then fails. In"
         f" the newest run {shown} of them were put back and noticed. *Not recorded*: the commit"
-        " does not say what showed it.\n\n"
+        " does not say what showed it. One again: `python -m proof.museum --only BUG`.\n\n"
     )
     heads = ("bug", "what went wrong", "found by", "mended in")
     return said + _table(("bugs", "what it came to"), summary) + "\n\n" + _table(heads, rows)
@@ -257,7 +257,8 @@ def _mutants(results: Sequence[Result]) -> str:
     said = (
         "A suite that is green says little until it has been seen red. Of"
         f" {len(details)} known-bad changes of the code {caught} were caught; the third column"
-        " says by whom, the fourth after how much.\n\n"
+        " says by whom, the fourth after how much. One again:"
+        " `python -m proof.mutants --again --only MUTANT`.\n\n"
     )
     return said + _table(("mutant", "mistake", "caught by", "after"), rows)
 
