@@ -35,7 +35,7 @@ Row = TypeVar("Row", Promise, Gap)
 
 def judges() -> list[Judge]:
     """All checkers, by name."""
-    found = [Judge(one.name(), one.invariants, one.clauses) for one in ALL.values()]
+    found = [Judge(one.name(), one.invariants, one.clauses, one.promise) for one in ALL.values()]
     return sorted(found, key=lambda judge: judge.name)
 
 

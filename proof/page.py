@@ -42,6 +42,7 @@ class Judge(msgspec.Struct, frozen=True):
     name: str
     invariants: tuple[str, ...]
     clauses: tuple[int, ...]
+    promise: str
 
 
 class Sources(msgspec.Struct):
@@ -131,7 +132,9 @@ def _tested(sources: Sources) -> str:
         " show one thing each. The last column counts the mutants that break the promise and were"
         " caught; the [table below](#mutants) names them.\n\n"
     )
-    return said + _table(("promise", "checkers", "tests", "mutants"), rows)
+    checkers = [f"- `{judge.name}`: {judge.promise}" for judge in sources.judges]
+    table = _table(("promise", "checkers", "tests", "mutants"), rows)
+    return f"{said}{table}\n\nWhat each checker looks after:\n\n" + "\n".join(checkers)
 
 
 def _judging(promise: Promise, judges: Iterable[Judge]) -> list[Judge]:

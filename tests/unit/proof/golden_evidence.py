@@ -61,7 +61,10 @@ def sample() -> Sources:
             result("processes", "bbbbbbbbbb", 3, notes=["no strace here: no failing system calls"]),
         ],
         promises=[Promise("one-holder", "A job has one holder.", [3], ["I4"], ["tests/e2e"])],
-        judges=[Judge("OneHolder", ("I4",), (3,)), Judge("Other", ("I9",), ())],
+        judges=[
+            Judge("OneHolder", ("I4",), (3,), "No two current leases of one job."),
+            Judge("Other", ("I9",), (), "Something else."),
+        ],
         bugs=[
             Bug(
                 id="two-holders",
