@@ -43,6 +43,7 @@ def _epoch_started(state: EngineState, record: records.EpochStarted) -> None:
         raise machine_version_differs("log", record.machine_version)
     state.epoch_number = record.number
     state.now_ms = max(state.now_ms, record.now_ms)
+    state.epoch_started_ms = state.now_ms
 
 
 def machine_version_differs(what: str, version: int) -> FormatNewer:

@@ -44,7 +44,7 @@ def next_due_ms(state: EngineState) -> int | None:
         times.append(state.next_age_ms + _GRAIN_MS)
     ended_at_ms = state.remembered.first_due_ms()
     if ended_at_ms is not None:
-        times.append(ended_at_ms + limits.REMEMBER_MS)
+        times.append(max(ended_at_ms, state.epoch_started_ms) + limits.REMEMBER_MS)
     key_at_ms = state.keys.next_expiry_ms()
     if key_at_ms is not None:
         times.append(key_at_ms + _GRAIN_MS)
@@ -167,7 +167,11 @@ def _count_old(turn: Turn, queue: Queue, ring_no: int, count_max: int) -> int:
 
 
 def _forget(turn: Turn) -> None:
+    """Not soon after a start: the wall clock, and log time with it, may have jumped over the
+    stop, while clients still repeat the calls that it cut short."""
     before_ms = turn.now_ms - limits.REMEMBER_MS
+    if before_ms < turn.state.epoch_started_ms:
+        return
     count = turn.state.remembered.ended_by(before_ms, limits.STEP_JOBS_MAX)
     if count:
         turn.emit(IdsForgotten(count))

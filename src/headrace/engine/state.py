@@ -100,6 +100,8 @@ class EngineState:
         self.now_ms = 0
         """Log time."""
         self.epoch_number = 0
+        self.epoch_started_ms = 0
+        """Log time of the newest start of a node; of no use to replay, and in no snapshot."""
         self.next_number = 1
         self.next_session_no = 1
         self.jobs: Table[Job] = Table()

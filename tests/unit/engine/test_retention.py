@@ -140,6 +140,30 @@ def test_ids_are_remembered_and_then_forgotten() -> None:
     story.assert_replays()
 
 
+def test_ids_are_not_forgotten_soon_after_a_start_whatever_the_clock_says() -> None:
+    story = Story()
+    story.run(ConfigureQueue("mail", QueueSettings(succeeded_count=0)))
+    [(job_id, _)] = succeed(story, 1)
+    command = Enqueue([JobSpec("mail", "send")], [NewJob(job_id, 0, b"{}")])
+
+    story.now_ms += 3_600_000  # the wall clock jumped while the node was down
+    story.engine.start_epoch(2, b"nonce", "node", story.now_ms)
+    story.commit()
+    story.wait(limits.REMEMBER_MS - 1)
+    story.run(Maintain())
+    reply = story.run(command)
+
+    assert isinstance(reply, Enqueued)
+    assert reply.existing is not None
+
+    story.wait(1_001)
+
+    reply = story.run(command)
+    assert isinstance(reply, Enqueued)
+    assert reply.existing is None
+    story.assert_replays()
+
+
 def test_remembered_id_says_how_its_job_ended() -> None:
     story = Story()
     story.run(ConfigureQueue("mail", QueueSettings(succeeded_count=0)))

@@ -11,6 +11,7 @@ from headrace.model.commands import Enqueue, NewJob
 from headrace.model.job import JobExtra, JobSpec
 from headrace.model.limits import REMEMBER_MS
 from headrace.model.replies import Enqueued, Existing, Problem
+from headrace.sim.history import Happened
 from tests.unit.sim.telling import (
     Telling,
     complaints,
@@ -85,6 +86,24 @@ def test_an_id_that_is_long_forgotten_may_come_again() -> None:
     story.wait(REMEMBER_MS + 20_000)
 
     assert not ask(story, job_id).existing
+    assert complaints("OneJobAnId", story) == []
+
+
+def test_an_id_is_remembered_also_when_log_time_jumps_over_a_stop() -> None:
+    story = Telling()
+    job_id = story.new_id()
+    ask(story, job_id)
+    story.delete(job_id)
+    story.now_ms += 3_600_000
+    insert(story, r.TimePassed(story.now_ms))
+    again(story)
+
+    found = complaints("OneJobAnId", story)
+
+    assert "enqueued anew 0 ms after its end" in found[0]
+
+    story.history.events.insert(-1, Happened(story.at_ns, "suspend"))
+
     assert complaints("OneJobAnId", story) == []
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from headrace.model.limits import REMEMBER_MS
+from headrace.model.limits import REMEMBER_MS, REPEAT_MS
 from headrace.sim.checkers.asked import EXISTING, REFUSED, Item
 from headrace.sim.checkers.base import Breaches, Checker, Life, name_of
 from headrace.sim.checkers.enqueued import crashed_after
-from headrace.sim.checkers.ledger import ABSENT, DELETED, KEPT, PRUNED, JobStory, Step
-from headrace.sim.history import Recorded
+from headrace.sim.checkers.ledger import ABSENT, DELETED, KEPT, LIVE, PRUNED, JobStory, Step
+from headrace.sim.history import NEVER, Event, Happened, Recorded
 
 
 class OneJobAnId(Checker):
@@ -20,10 +20,11 @@ class OneJobAnId(Checker):
     promise = "An id names one job for as long as a call may be repeated; others are refused."
 
     def breaches(self, life: Life) -> Breaches:
+        asleep = [event.at_ns for event in life.history.events if _is_sleep(event)]
         for story in life.ledger.stories.values():
             for step in story.steps:
                 if step.verb == "enqueue":
-                    yield from self._made(step)
+                    yield from self._made(step, asleep)
         for job_id, items in life.asked.of_job.items():
             for item in items:
                 if item.verb != "enqueue" or not item.index:
@@ -35,13 +36,16 @@ class OneJobAnId(Checker):
                 elif item.outcome == REFUSED and item.code == "id_conflict":
                     yield from self._conflict(life, item, job_id)
 
-    def _made(self, step: Step) -> Breaches:
+    def _made(self, step: Step, asleep: list[int]) -> Breaches:
         job_id = step.job.job_id
         if step.was in KEPT:
             yield self.violation("enqueued twice", *_enqueues(step.job), job_id=job_id)
-        elif step.was in (DELETED, PRUNED) and step.now_ms - step.ended_at_ms < REMEMBER_MS:
-            message = f"enqueued anew {step.now_ms - step.ended_at_ms} ms after its end"
-            yield self.violation(message, *_enqueues(step.job), job_id=job_id)
+        elif step.was in (DELETED, PRUNED):
+            since_ms = step.now_ms - step.ended_at_ms
+            passed_ms = _passed_ms(step, asleep)
+            if since_ms < REMEMBER_MS or passed_ms < REPEAT_MS:
+                message = f"enqueued anew {min(since_ms, passed_ms)} ms after its end"
+                yield self.violation(message, *_enqueues(step.job), job_id=job_id)
 
     def _known(self, life: Life, item: Item, job_id: bytes) -> Breaches:
         state = life.ledger.state_at(job_id, item.index)
@@ -72,6 +76,24 @@ def _same(life: Life, item: Item, job_id: bytes) -> bool:
         and step.payload == item.new_job.payload
         and (step.spec.queue, step.spec.kind) == (spec.queue, spec.kind)
     )
+
+
+def _is_sleep(event: Event) -> bool:
+    return type(event) is Happened and event.what == "suspend"
+
+
+def _passed_ms(step: Step, asleep: list[int]) -> int:
+    """Time that has passed since its last end, as clients count it: log time may have jumped
+    over a stop. While a machine sleeps time does pass; how much is not told here."""
+    steps, until_ns = step.job.steps, step.event.at_ns
+    for one in reversed(steps[: steps.index(step)]):
+        if one.was in LIVE and one.to not in LIVE:
+            since_ns = one.event.at_ns
+            known = NEVER not in (since_ns, until_ns)
+            if known and not any(since_ns <= at_ns <= until_ns for at_ns in asleep):
+                return (until_ns - since_ns) // 1_000_000
+            break
+    return REMEMBER_MS
 
 
 def _enqueues(story: JobStory) -> list[Recorded]:
