@@ -95,7 +95,7 @@ def test_an_engine_that_ignores_tokens_is_found_out_and_the_life_made_short() ->
 
     short, again, told = shrunk_life(plan, outcome)
 
-    assert len(short.steps) < len(plan.steps) // 4
+    assert len(short.steps) < len(plan.steps) // 2
     assert again.violations
     assert again.violations[0].partition(":")[0] == outcome.violations[0].partition(":")[0]
     assert "--only" in command_of(short, OPERATIONS)
@@ -107,7 +107,8 @@ def test_a_disk_that_does_not_sync_is_found_out() -> None:
     with mock.patch.object(DiskOfProcess, "fdatasync", return_value=None):
         outcome = first_broken(range(SEEDS_FOR_A_BUG))
 
-    assert any("gone" in violation or "log" in violation for violation in outcome.violations)
+    signs = ("gone", "the log", "E-")
+    assert any(sign in violation for violation in outcome.violations for sign in signs)
 
 
 def test_each_checker_says_what_it_owns() -> None:
