@@ -70,7 +70,12 @@ def faults(bugs: Sequence[Bug], root: Path = ROOT) -> list[str]:
     """What is wrong with the form of the entries, without running any."""
     found = [fault for bug in bugs for fault in _faults_of(bug, root)]
     ids = [bug.id for bug in bugs]
-    return found + [f"{name}: the id is used twice" for name in set(ids) if ids.count(name) > 1]
+    found += [f"{name}: the id is used twice" for name in set(ids) if ids.count(name) > 1]
+    first: dict[tuple[Change, ...], str] = {}
+    for bug in bugs:
+        twin = first.setdefault(tuple(bug.reverse), bug.id)
+        found += [f"{bug.id}: it is the same bug as {twin}"] if twin != bug.id else []
+    return found
 
 
 def _faults_of(bug: Bug, root: Path) -> Iterator[str]:
