@@ -63,6 +63,20 @@ from headrace.model.limits import (
 from headrace.model.pushes import Push
 from headrace.model.replies import Reply
 
+_READING = (
+    commands.GetJob,
+    commands.ListJobs,
+    commands.WaitJob,
+    commands.Watch,
+    commands.ExplainJob,
+    commands.GetQueue,
+    commands.ListQueues,
+    commands.ListSessions,
+    commands.GetStats,
+    commands.Flush,
+)
+"""They change nothing, so that no refusal leaves a doubt."""
+
 REPEATABLE = frozenset(
     {
         commands.Enqueue,
@@ -77,35 +91,12 @@ REPEATABLE = frozenset(
         commands.PauseQueue,
         commands.ResumeQueue,
         commands.CloseSession,
-        commands.GetJob,
-        commands.ListJobs,
-        commands.WaitJob,
-        commands.Watch,
-        commands.ExplainJob,
-        commands.GetQueue,
-        commands.ListQueues,
-        commands.ListSessions,
-        commands.GetStats,
-        commands.Flush,
+        *_READING,
     }
 )
 """Not: `Claim`, `Revive`, `Reschedule` and `Delete`, whose second run is another act; nor what
 speaks for a connection (`OpenSession`, `ResumeSession`, `SetCredit`, `Heartbeat`): the
 `on_connected` of its owner says it anew."""
-
-_READING = (
-    commands.GetJob,
-    commands.ListJobs,
-    commands.WaitJob,
-    commands.Watch,
-    commands.ExplainJob,
-    commands.GetQueue,
-    commands.ListQueues,
-    commands.ListSessions,
-    commands.GetStats,
-    commands.Flush,
-)
-"""They change nothing, so that no refusal leaves a doubt."""
 
 HOPELESS = (Unauthenticated, Forbidden, UnsupportedVersion, Unsupported)
 """Refusals of a handshake that the next attempt would meet again."""
