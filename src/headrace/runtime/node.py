@@ -28,6 +28,7 @@ from typing import TypeVar
 
 import msgspec
 
+from headrace.engine.engine import Engine
 from headrace.log.base import Log
 from headrace.model import limits
 from headrace.model.commands import Command
@@ -116,6 +117,11 @@ class Node:
     @property
     def failed(self) -> bool:
         return self._leader is not None and self._leader.failed
+
+    @property
+    def engine(self) -> Engine | None:
+        """Of the leader, while there is one: to be looked at by who simulates, never changed."""
+        return None if self._leader is None else self._leader.engine
 
     def log_time_ms(self) -> int:
         assert self._leader is not None

@@ -31,7 +31,6 @@ from headrace.testing.sim_network import SimNetwork
 from headrace.testing.sim_process import SimMachine, SimProcess
 
 SESSION_ID_BYTES = 16
-RESTART_MS = (0, 20, 400, 3_000)
 REBORN_S = 0.4
 
 Main = Callable[[Any], Coroutine[Any, Any, Any]]
@@ -87,7 +86,7 @@ class World:
     @property
     def engine(self) -> Engine | None:
         """Of the server, while it leads."""
-        return _engine_of(self.server) if self.server is not None else None
+        return self.server.node.engine if self.server is not None else None
 
     @property
     def actors(self) -> list[Actor]:
@@ -145,7 +144,7 @@ class World:
 
     def look_at_recovery(self, server: RunningServer) -> None:
         """What the node has recovered is what the log says, seen by a second engine."""
-        engine, observer = _engine_of(server), self.observer
+        engine, observer = server.node.engine, self.observer
         assert engine is not None
         replica = observer.replica
         if (engine.last_index, engine.digest()) != (replica.last_index, replica.digest()):
@@ -247,8 +246,3 @@ class World:
         if undo in self._undoing:
             self._undoing.remove(undo)
             undo()
-
-
-def _engine_of(server: RunningServer) -> Engine | None:
-    leader = server.node._leader
-    return leader.engine if leader is not None else None
