@@ -12,7 +12,7 @@ from headrace.log.file.inspect import Survey, survey
 from headrace.log.file.log import FileLog
 from headrace.log.file.repair import rebuild_current, truncate_at
 from headrace.log.file.verify import Finding, Severity, verify
-from headrace.model.errors import StopError
+from headrace.model.errors import HeadraceError, StopError
 from headrace.testing.sim_disk import Fault, SimCrash
 from tests.recovery.story import ROOT, Story, blocks_of
 
@@ -243,7 +243,7 @@ def verify_it(tale: Tale) -> None:
         raise Found(findings)
 
 
-class Found(StopError):
+class Found(HeadraceError):
     """`verify` reported what it met as a finding, which is as good as an error."""
 
     def __init__(self, findings: list[Finding]) -> None:

@@ -35,7 +35,7 @@ from tests.e2e.crash.member import Part, application
 COPIES_MAX = 6
 DATA_REFUSED = 78
 DEADLINE_S = 30
-LEASE_MS = 1_000
+LEASE_MS = 2_000
 
 
 @pytest.fixture

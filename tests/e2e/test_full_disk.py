@@ -15,7 +15,7 @@ from headrace import App
 from headrace.client.client import Client
 from headrace.model.errors import DiskFull, Unavailable
 from headrace.model.limits import DISK_RESERVE_BYTES, MIB
-from tests.e2e.crash.cluster import Server, run_cli
+from tests.e2e.crash.cluster import Child, Server, run_cli
 from tests.e2e.small_disk import EXT4, TMPFS, SmallDisk, small_disk
 
 SMALL_FILES = {
@@ -24,6 +24,7 @@ SMALL_FILES = {
 }
 JOBS = 400
 RESULT = bytes(8_192)
+STARTS_MAX = 4
 DEADLINE_S = 30
 STUCK_S = 1
 
@@ -104,10 +105,7 @@ def test_server_killed_on_a_full_disk_loses_nothing_once_there_is_room(
             return queue.enqueued_total, queue.succeeded_total
 
     acked = asyncio.run(fill())
-    server.child.kill()
-    disk.brim()
-
-    start = server.begin()
+    start = _start_without_room(server, disk)
     assert start.exit_code() == 74
     assert "is full" in start.last_words()
     assert "Traceback" not in start.last_words()
@@ -117,6 +115,17 @@ def test_server_killed_on_a_full_disk_loses_nothing_once_there_is_room(
     enqueued, succeeded = asyncio.run(count())
     assert enqueued == JOBS
     assert succeeded in (acked, acked + 1)
+
+
+def _start_without_room(server: Server, disk: SmallDisk) -> Child:
+    """It has ended. A start may find room in what its predecessor left to be thrown away."""
+    for _ in range(STARTS_MAX):
+        server.child.kill()
+        disk.brim()
+        start = server.begin()
+        if not start.comes_up():
+            return start
+    raise AssertionError("there is always room for one more start")
 
 
 def test_server_told_twice_to_stop_on_a_full_disk_ends_at_once(

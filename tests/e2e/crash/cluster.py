@@ -59,6 +59,15 @@ class Child:
         self.lines = text.decode().splitlines()
         return self
 
+    def comes_up(self) -> bool:
+        """It is ready, or has ended before. Fails when neither happens in time."""
+        try:
+            self.wait_ready()
+        except AssertionError:
+            self.process.wait(START_S)
+            return False
+        return True
+
     def wait_for_event(self, event: str) -> None:
         """Its log tells of it."""
         deadline_s = time.monotonic() + START_S
