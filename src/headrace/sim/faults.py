@@ -6,7 +6,6 @@ or when the faults of the life are over.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import random
 from collections.abc import Callable
@@ -150,14 +149,8 @@ def shorten_write(world: World, dice: random.Random) -> None:
 
 def fill_disk(world: World, dice: random.Random) -> None:
     disk = world.machine.disk
-    if disk.dead:
-        return
     usual_bytes = disk.capacity_bytes
-    try:
-        free_bytes = disk.free_bytes("/")
-    except OSError:
-        return  # a failure that was to meet the server has met this look
-    disk.capacity_bytes -= free_bytes - dice.choice((0, 3_000, 60_000, 20_000_000))
+    disk.capacity_bytes -= disk.room_bytes - dice.choice((0, 3_000, 60_000, 20_000_000))
 
     def give_room() -> None:
         disk.capacity_bytes = max(disk.capacity_bytes, usual_bytes)
@@ -194,12 +187,9 @@ def rot_a_bit(world: World, dice: random.Random) -> None:
 
 def _files_at_rest(disk: SimDisk) -> list[str]:
     found: list[str] = []
-    for folder, newest in (("wal", 1), ("snapshots", 0)):
-        with contextlib.suppress(OSError):
-            names = [
-                f"{DIRECTORY}/{folder}/{name}" for name in disk.listdir(f"{DIRECTORY}/{folder}")
-            ]
-            found += names[: len(names) - newest]
+    for folder, newest in ((f"{DIRECTORY}/wal", 2), (f"{DIRECTORY}/snapshots", 0)):
+        names = disk.peek_names(folder)
+        found += [f"{folder}/{name}" for name in names[: max(0, len(names) - newest)]]
     return [path for path in found if disk.peek(path)]
 
 

@@ -214,10 +214,11 @@ class World:
         """What has rotted is as it was, unless it is gone or was written anew."""
         rotten, self.rotten = self.rotten, None
         disk = self.machine.disk
-        if rotten is None or disk.stat(rotten[0]) is None:
+        if rotten is None:
             return
         path, rotted, offset, bits = rotten
-        if disk.peek(path) == rotted:
+        folder, _, name = path.rpartition("/")
+        if name in disk.peek_names(folder) and disk.peek(path) == rotted:
             content = bytearray(rotted)
             content[offset] ^= bits
             disk.poke(path, bytes(content))

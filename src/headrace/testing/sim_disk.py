@@ -214,6 +214,18 @@ class SimDisk:
         """Content as a reader sees it."""
         return bytes(self._find(path).content)
 
+    def peek_names(self, path: str) -> list[str]:
+        """What a directory holds, sorted; nothing when there is none. No call of the trace."""
+        try:
+            return sorted(self._find(path).names)
+        except FileNotFoundError:
+            return []
+
+    @property
+    def room_bytes(self) -> int:
+        """What may still be written. No call of the trace."""
+        return self._free_bytes()
+
     def poke(self, path: str, content: bytes) -> None:
         """The file, made if need be, has this content, on the medium too."""
         parent, name = self._parent(path)

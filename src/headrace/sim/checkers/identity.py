@@ -78,6 +78,10 @@ def _same(life: Life, item: Item, job_id: bytes) -> bool:
     )
 
 
+_NOTICED_NS = 1_000_000_000
+"""A sleep shows in log time with the next commit, which may be a moment later."""
+
+
 def _is_sleep(event: Event) -> bool:
     return type(event) is Happened and event.what == "suspend"
 
@@ -90,7 +94,8 @@ def _passed_ms(step: Step, asleep: list[int]) -> int:
         if one.was in LIVE and one.to not in LIVE:
             since_ns = one.event.at_ns
             known = NEVER not in (since_ns, until_ns)
-            if known and not any(since_ns <= at_ns <= until_ns for at_ns in asleep):
+            begin_ns = since_ns - _NOTICED_NS
+            if known and not any(begin_ns <= at_ns <= until_ns for at_ns in asleep):
                 return (until_ns - since_ns) // 1_000_000
             break
     return REMEMBER_MS

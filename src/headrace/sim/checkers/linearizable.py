@@ -120,12 +120,22 @@ def operations_of(life: Life) -> Iterator[tuple[bytes, list[Operation[States]]]]
     purges = _purges(life)
     nameless = life.asked.nameless or not life.final.all_ids_asked
     for job_id, items in life.asked.of_job.items():
+        if _is_made_anew(life, job_id):
+            continue
         job = _job(items, grants.get(job_id, {}), around.of(items))
         if nameless and not any(item.verb == "enqueue" for item in items):
             job.begin()
         for call in purges.get(_queue_of(items), ()):
             job.add(_item(call), deleted, "purge", may_not=not _is_open(call))
         yield job_id, job.operations
+
+
+def _is_made_anew(life: Life, job_id: bytes) -> bool:
+    """Forgotten while one call was repeated, which then made two jobs: `OneJobAnId` judges it."""
+    story = life.ledger.stories.get(job_id)
+    made = [step for step in story.steps if step.verb == "enqueue"] if story is not None else []
+    asked = [item for item in life.asked.enqueues(job_id) if item.outcome in (OK, UNKNOWN)]
+    return len(made) > len(asked)
 
 
 def _at(source: object) -> int:
