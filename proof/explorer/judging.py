@@ -150,7 +150,8 @@ class Judge:
         content = tree.get(path)
         if content is None:
             return  # a repair put it there
-        found = self._first_look(env_with(tree | {path: content[:-1] + b"?"})).outcome
+        rotten = content[:-1] + bytes([content[-1] ^ 1])
+        found = self._first_look(env_with(tree | {path: rotten})).outcome
         self._inspect(found, tree)
         require(found.snapshot_index < newest.index, "a rotten snapshot is used")
         require(found.last_index == start.outcome.last_index, "without a snapshot the end is lost")

@@ -188,6 +188,7 @@ def repair_of_current(seed: int, calls_max: int) -> Trace:
         return rebuild_current(env, ROOT)
 
     teller = born_again(before, seed, base, before.promise())
+    teller.epoch = Epoch(0, b"")  # one that has written nothing was known to CURRENT alone
     return mended(teller, "repair --rebuild-current", base, calls_max, mend)
 
 
