@@ -78,8 +78,8 @@ def _same(life: Life, item: Item, job_id: bytes) -> bool:
     )
 
 
-_NOTICED_NS = 1_000_000_000
-"""A sleep shows in log time with the next commit, which may be a moment later."""
+_NOTICED_NS = 20_000_000_000
+"""A sleep shows in log time, and a record as durable, only when disk and process let them."""
 
 
 def _is_sleep(event: Event) -> bool:

@@ -37,7 +37,13 @@ class _Connections:
             if type(event) is Connected:
                 self._begun[event.actor].append(event.at_ns)
         for call in life.history.calls:
-            if call.returned_ns != NEVER and index_of(call) and call.actor in self._begun:
+            # A worker's heartbeats have a connection of their own.
+            told = (
+                call.returned_ns != NEVER
+                and index_of(call)
+                and type(call.command) is not c.Heartbeat
+            )
+            if told and call.actor in self._begun:
                 self._answered[call.actor].append(call)
 
     def proof(self, actor: str, since_ns: int, owed_ns: int) -> Call | None:
