@@ -17,7 +17,7 @@ from headrace.sim.checkers.ledger import (
     word_of,
 )
 from headrace.sim.checkers.liveness import ALL_WELL, DYING_MS, LATE_MS, calm_until_ns
-from headrace.sim.checkers.owed import is_end
+from headrace.sim.checkers.owed import is_end, undone
 from headrace.sim.history import NEVER, Call, HandlerBegan, Happened, ToldEnd
 
 FOR_EVER = 1 << 62
@@ -112,7 +112,7 @@ class WaitsAreAnswered(Checker):
             for step in story.steps:
                 at_ns = step.event.at_ns
                 late = call.called_ns < at_ns < call.returned_ns - LATE_MS * NS_PER_MS
-                if late and is_end(step):
+                if late and is_end(step) and not undone(story, step):
                     message = "a wait went on after the end of its job"
                     yield self.violation(message, step.event, call, job_id=story.job_id)
                     break

@@ -161,7 +161,7 @@ def _watched(life: Life, call: Call, reply: Settled) -> Iterator[tuple[JobStory,
         step = story.at(reply.index)
         if step is None or step.to in LIVE:
             step = next((later for later in story.after(reply.index) if is_end(later)), None)
-        if step is not None and step.event.at_ns != NEVER and not _undone(story, step):
+        if step is not None and step.event.at_ns != NEVER and not undone(story, step):
             yield story, step
 
 
@@ -169,7 +169,7 @@ def _end_after(story: JobStory, called_ns: int) -> Step | None:
     """The first end that the log shows after this moment."""
     for step in story.steps:
         if is_end(step) and step.event.at_ns > called_ns:
-            return None if _undone(story, step) else step
+            return None if undone(story, step) else step
     return None
 
 
@@ -177,9 +177,7 @@ def is_end(step: Step) -> bool:
     return (step.to in FINAL and step.was not in FINAL) or step.verb == "delete"
 
 
-def _undone(story: JobStory, end: Step) -> bool:
-    """Revived in the very commit: nobody is told of such an end."""
-    return any(
-        step.verb == "revive" and step.event.at_ns == end.event.at_ns
-        for step in story.after(end.index)
-    )
+def undone(story: JobStory, end: Step) -> bool:
+    """Revived later. Who asks in between may be heard before the end or after the revival, and
+    in one commit nobody is told of such an end."""
+    return any(step.verb == "revive" for step in story.after(end.index))
