@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from headrace.log.base import Epoch
@@ -133,6 +134,7 @@ def crashed(seed: int) -> tuple[Teller, Tree]:
 def born_again(before: Teller, seed: int, tree: Tree, promise: Promise) -> Teller:
     """The next life of a log, with the promises of the last."""
     teller = Teller(seed, tree)
+    teller.rng = random.Random(f"next life {seed}")  # commit ids are unique for ever
     teller.acked = before.acked[: promise.acked]
     teller.pending = promise.pending
     teller.published = promise.snapshot_index
