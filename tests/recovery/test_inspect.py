@@ -254,6 +254,21 @@ def test_rebuild_refuses_a_gap() -> None:
         rebuild_current(story.env, ROOT)
 
 
+def test_rebuild_passes_over_what_a_truncation_has_left() -> None:
+    """A crash undid the removal of the first segment, and not that of the second."""
+    story = lived().append(10, BODY).snapshot().append(10, BODY).snapshot()
+    first, second = story.segments()[:2]
+    content = story.disk.peek(first)
+    story.truncate().append(2).kill()
+    assert not {first, second} & set(story.segments())
+    story.disk.poke(first, content)
+    story.flip(f"{ROOT}/meta/CURRENT", 100)
+    rebuild_current(story.env, ROOT)
+
+    story.start()
+    assert first not in story.segments()
+
+
 def test_rebuild_refuses_a_segment_that_does_not_say_where_it_belongs() -> None:
     story = lived().kill()
     story.flip(story.segments()[-1], 20)

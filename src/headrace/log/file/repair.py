@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 
 import msgspec
 
@@ -268,8 +267,11 @@ def rebuild_current(env: LogEnv, directory: str) -> Current:
                 hint="Restore a backup.",
             )
         ids = headers[-1].cluster_id, headers[-1].node_id
-        segments = _unbroken(layout, headers)
         snapshots = _good_snapshots(env, layout, ids)
+        kept = _unbroken(layout, headers, max((ref.index for ref in snapshots), default=0))
+        segments = tuple(
+            SegmentRef(one.segment_no, one.first_index, one.first_commit_no) for one in kept
+        )
         epoch = _newest_epoch(env, layout, ids, segments)
         if env.disk.stat(layout.current) is not None:
             set_aside(env.disk, layout, layout.current)
@@ -298,17 +300,25 @@ def _headers(env: LogEnv, layout: Layout) -> list[SegmentHeader]:
     return sorted(found, key=lambda header: header.segment_no)
 
 
-def _unbroken(layout: Layout, headers: Sequence[SegmentHeader]) -> tuple[SegmentRef, ...]:
-    for before, after in pairwise(headers):
-        if after.prev_segment_no not in (before.segment_no, 0):
-            raise LogGap(
-                f"{layout.wal}: segment {after.segment_no} follows segment "
-                f"{after.prev_segment_no}, but the one before it is {before.segment_no}.",
-                hint=advise_verify(layout.root),
-            )
-    return tuple(
-        SegmentRef(one.segment_no, one.first_index, one.first_commit_no) for one in headers
-    )
+def _unbroken(
+    layout: Layout, headers: Sequence[SegmentHeader], snapshot_index: int
+) -> Sequence[SegmentHeader]:
+    """The segments up to the newest that follow one another.
+
+    What lies before a gap is left from a truncation that a crash undid in part, when a good
+    snapshot says what it held; the next start clears it away. Raises: `LogGap` else.
+    """
+    first = len(headers) - 1
+    while first and headers[first].prev_segment_no in (headers[first - 1].segment_no, 0):
+        first -= 1
+    if first and headers[first].first_index > snapshot_index + 1:
+        raise LogGap(
+            f"{layout.wal}: segment {headers[first].segment_no} follows segment "
+            f"{headers[first].prev_segment_no}, but the one before it is "
+            f"{headers[first - 1].segment_no}.",
+            hint=advise_verify(layout.root),
+        )
+    return headers[first:]
 
 
 def _good_snapshots(
