@@ -53,9 +53,8 @@ def _rows(path: Path, name: str, kind: type[Row]) -> list[Row]:
 
 
 def sources(results: Iterable[Result]) -> Sources:
-    """These results, with the catalogues as they are."""
-    ordered = sorted(results, key=lambda result: result.began_at)
-    return Sources(ordered, promises(), judges(), museum.load(), gaps(), PARTS)
+    """These results, of the oldest commit first, with the catalogues as they are."""
+    return Sources(list(results), promises(), judges(), museum.load(), gaps(), PARTS)
 
 
 # --- which results count
@@ -78,7 +77,20 @@ def chosen(results: Iterable[Result], since: str, *, by_hand: bool = False) -> l
         is_meant = result.part in names and (result.run or by_hand)
         if is_meant and _counts(result.commit, since):
             found[msgspec.json.encode(result)] = result
-    return sorted(found.values(), key=lambda result: result.began_at)
+    return sorted(found.values(), key=lambda result: (_age(result.commit), result.began_at))
+
+
+@cache
+def _age(commit: str) -> int:
+    """How many commits lead to it: runs of two commits may overlap in time."""
+    ran = subprocess.run(
+        ["git", "rev-list", "--count", commit],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return int(ran.stdout or 0)
 
 
 @cache

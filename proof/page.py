@@ -164,7 +164,7 @@ def _volumes(sources: Sources) -> str:
     for part in sources.parts:
         mine = [result for result in sources.results if result.part == part.name]
         newest = _newest(mine)
-        sums = _sums(newest if part.is_catalogue else mine)
+        sums = _sums(newest[-1:] if part.is_catalogue else mine)
         rows.append(
             (
                 part.name,
