@@ -21,6 +21,7 @@ def test_lives_are_counted_for_programs() -> None:
 
     assert ran.returncode == 0, ran.stderr
     assert (found["seeds"], found["operations"], found["failed"]) == (3, 60, [])
+    assert 0 < found["simulated ms"] < 1_000_000, "counted from the beginning of each life"
 
 
 def test_transcript_tells_the_life_and_a_part_of_it_can_be_kept() -> None:

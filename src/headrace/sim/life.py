@@ -140,7 +140,7 @@ def _judged(world: World, plan: Plan, final: Final) -> Lived:
     counts["records"] = world.observer.last_index
     counts["jobs linearized"] = judgement.jobs - judgement.undecided
     counts["jobs undecided"] = judgement.undecided
-    counts["simulated ms"] = int(world.loop.time() * 1_000)
+    counts["simulated ms"] = int((world.loop.time() - world.began_s) * 1_000)
     outcome = Outcome(
         seed=plan.conditions.seed,
         operations=sum(step.verb not in BREAKING for step in plan.steps),

@@ -43,6 +43,7 @@ class World:
     def __init__(self, loop: SimLoop, conditions: Conditions) -> None:
         seed = conditions.seed
         self.loop = loop
+        self.began_s = loop.time()
         self.seed = seed
         self.conditions = conditions
         self.history = History()
