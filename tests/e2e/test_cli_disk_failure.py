@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from headrace.cli import serve, target
-from headrace.model.env import Env
-from headrace.runtime.env import RealEnv, real_env
+from headrace.model.env import Env, EnvParts
+from headrace.runtime.env import real_env
 from headrace.runtime.real_disk import RealDisk
 from tests.e2e.cli_kit import Program, headrace, serving
 
@@ -33,7 +33,7 @@ class FailingDisk(RealDisk):
 def disk(monkeypatch: pytest.MonkeyPatch) -> FailingDisk:
     disk = FailingDisk()
     real = real_env()
-    assert isinstance(real, RealEnv)
+    assert isinstance(real, EnvParts)
     env: Env = msgspec.structs.replace(real, disk=disk)
     monkeypatch.setattr(target, "real_env", lambda: env)
     monkeypatch.setattr(serve, "real_env", lambda: env)

@@ -13,6 +13,7 @@ from headrace.client.job_type import JobType
 from headrace.client.reconnect import Link, LinkOptions
 from headrace.client.worker import Worker, WorkerOptions
 from headrace.model.commands import Enqueue, GetJob, ListSessions, NewJob
+from headrace.model.env import EnvParts
 from headrace.model.errors import HeadraceError, Unavailable
 from headrace.model.ids import make_job_id, slot_of_queue
 from headrace.model.job import JobSpec
@@ -22,7 +23,7 @@ from headrace.model.settings import LogSettings, ServerSettings, Settings
 from headrace.server.compose import serve
 from headrace.testing.sim_loop import SimLoop
 from headrace.testing.sim_network import Weather
-from headrace.testing.sim_process import ProcessEnv, SimMachine, SimProcess
+from headrace.testing.sim_process import SimMachine, SimProcess
 
 ADDRESS = "127.0.0.1:7431"
 URL = f"headrace://{ADDRESS}"
@@ -56,7 +57,7 @@ def lived(scene: Scene, seed: int = 1) -> Any:
         loop.close()
 
 
-async def server(env: ProcessEnv) -> None:
+async def server(env: EnvParts) -> None:
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     running = await serve(
         env, "/data", SETTINGS, on_failed=failed.set_exception, owns_process=False
@@ -76,8 +77,8 @@ def adding(app: App) -> JobType[[int, int], int]:
     return add
 
 
-def worker_at(url: str, **options: Any) -> Callable[[ProcessEnv], Coroutine[Any, Any, None]]:
-    async def main(env: ProcessEnv) -> None:
+def worker_at(url: str, **options: Any) -> Callable[[EnvParts], Coroutine[Any, Any, None]]:
+    async def main(env: EnvParts) -> None:
         app = App(url, env=env)
         adding(app)
         worker = Worker(app, WorkerOptions(concurrency=5, **options), report=_ignore)
@@ -86,8 +87,8 @@ def worker_at(url: str, **options: Any) -> Callable[[ProcessEnv], Coroutine[Any,
     return main
 
 
-def asker_at(url: str, count: int = JOB_COUNT) -> Callable[[ProcessEnv], Coroutine[Any, Any, Any]]:
-    async def main(env: ProcessEnv) -> list[int]:
+def asker_at(url: str, count: int = JOB_COUNT) -> Callable[[EnvParts], Coroutine[Any, Any, Any]]:
+    async def main(env: EnvParts) -> list[int]:
         app = App(url, env=env)
         add = adding(app)
         while not await _is_connected(app):
@@ -191,7 +192,7 @@ def test_blocked_worker_keeps_its_session_by_the_heartbeat_of_its_other_thread()
     lived(scene)
 
 
-async def _for_ever(env: ProcessEnv) -> None:
+async def _for_ever(env: EnvParts) -> None:
     await asyncio.Event().wait()
 
 
@@ -283,10 +284,10 @@ def test_reset_at_every_byte_of_an_exchange_leaves_one_job_and_one_answer(direct
     assert True in found_before
 
 
-def embedded(started: list[float]) -> Callable[[ProcessEnv], Coroutine[Any, Any, None]]:
+def embedded(started: list[float]) -> Callable[[EnvParts], Coroutine[Any, Any, None]]:
     """A worker of an application that lives in a directory."""
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         app = App("/data", env=env)
         adding(app)
         worker = Worker(app, WorkerOptions(concurrency=5), report=_ignore)

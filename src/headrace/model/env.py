@@ -307,3 +307,15 @@ class Env(Protocol):
 
     @property
     def processes(self) -> Processes: ...
+
+
+class EnvParts(msgspec.Struct, frozen=True):
+    """An `Env` put together of its parts."""
+
+    disk: Disk
+    clock: Clock
+    entropy: Entropy
+    host: Host
+    threads: Threads
+    network: Network
+    processes: Processes

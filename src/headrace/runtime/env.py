@@ -14,9 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-import msgspec
-
-from headrace.model.env import Clock, Disk, Entropy, Env, Host, Network, Processes, Threads
+from headrace.model.env import Env, EnvParts
 from headrace.runtime.real_disk import RealDisk
 from headrace.runtime.real_network import RealNetwork
 from headrace.runtime.real_processes import RealProcesses
@@ -103,19 +101,9 @@ class RealHost:
         return sys.maxsize if soft_limit == resource.RLIM_INFINITY else soft_limit
 
 
-class RealEnv(msgspec.Struct, frozen=True):
-    disk: Disk
-    clock: Clock
-    entropy: Entropy
-    host: Host
-    threads: Threads
-    network: Network
-    processes: Processes
-
-
 def real_env() -> Env:
     """A seam to this machine; it holds nothing open, so any number may exist."""
-    return RealEnv(
+    return EnvParts(
         disk=RealDisk(),
         clock=RealClock(),
         entropy=RealEntropy(),

@@ -17,6 +17,7 @@ from headrace.sim.conditions import DIRECTORY
 from headrace.testing.sim_disk import Fault as DiskFault
 from headrace.testing.sim_disk import SimDisk
 from headrace.testing.sim_network import Weather
+from headrace.testing.sim_process import IO_LATENCY_S
 
 if TYPE_CHECKING:
     from headrace.sim.world import World
@@ -27,7 +28,6 @@ DURATIONS_MS = (1, 30, 500, 3_000, 12_000)
 CALLS_AHEAD_MAX = 30
 POWER_MS = 50
 """So soon the power fails, if the disk does not come to the planned call before."""
-IO_LATENCY_S = 0.0005
 
 
 class Fault(msgspec.Struct, frozen=True):

@@ -24,18 +24,10 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-import msgspec
-
 from headrace.model.env import (
     ChildProcess,
-    Clock,
-    Disk,
-    Entropy,
-    Host,
-    Network,
+    EnvParts,
     ParentPipe,
-    Processes,
-    Threads,
 )
 from headrace.testing.sim_disk import SimCrash, SimDisk
 from headrace.testing.sim_env import SimEntropy, SimHost
@@ -47,23 +39,11 @@ from headrace.testing.sim_process_threads import ProcessThreads
 T = TypeVar("T")
 
 FIRST_PID = 101
-_IO_LATENCY_S = 0.0005
+IO_LATENCY_S = 0.0005
 
 
 class ProcessKilled(Exception):
     """Of `SimProcess.result` and `SimProcess.run`: the process ended before it could answer."""
-
-
-class ProcessEnv(msgspec.Struct, frozen=True):
-    """The `Env` of one process."""
-
-    disk: Disk
-    clock: Clock
-    entropy: Entropy
-    host: Host
-    threads: Threads
-    network: Network
-    processes: Processes
 
 
 class SimMachine:
@@ -86,7 +66,7 @@ class SimMachine:
         self.clock = SimLoopClock(loop.time)
         self.processes: list[SimProcess] = []
         """All that ever ran, dead ones too."""
-        self.io_latency_s = _IO_LATENCY_S
+        self.io_latency_s = IO_LATENCY_S
         """An I/O call takes half to one and a half of it."""
         self.boot_count = 1
         self.errors: list[tuple[str, dict[str, Any]]] = []
@@ -94,9 +74,7 @@ class SimMachine:
         self._seed = seed
         self._draw = random.Random(f"machine {name} {seed}")
 
-    def start(
-        self, name: str, main: Callable[[ProcessEnv], Coroutine[Any, Any, Any]]
-    ) -> SimProcess:
+    def start(self, name: str, main: Callable[[EnvParts], Coroutine[Any, Any, Any]]) -> SimProcess:
         """A process that runs `main` until it returns, raises or is killed."""
         number = len(self.processes)
         process = SimProcess(self, name, FIRST_PID + number, f"{self.name} {number} {self._seed}")
@@ -142,7 +120,7 @@ class SimProcess:
         self.disk = DiskOfProcess(machine.disk)
         self.threads = ProcessThreads(self)
         self.network = machine.network.of_process(machine.name)
-        self.env = ProcessEnv(
+        self.env = EnvParts(
             self.disk,
             machine.clock,
             SimEntropy(self.draw.getrandbits(64)),
@@ -251,7 +229,7 @@ class SimProcess:
 
     # --- inside
 
-    def _start(self, main: Callable[[ProcessEnv], Coroutine[Any, Any, Any]]) -> None:
+    def _start(self, main: Callable[[EnvParts], Coroutine[Any, Any, Any]]) -> None:
         def returned(task: asyncio.Task[Any]) -> None:
             if task.cancelled():
                 self._end(ProcessKilled(f"{self.name} cancelled itself"))

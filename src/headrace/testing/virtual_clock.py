@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import msgspec
-
 from headrace.client.durations import Duration, duration_ms
-from headrace.model.env import Clock, Disk, Entropy, Env, Host, Network, Processes, Threads
+from headrace.model.env import Clock, Env, EnvParts
 
 _EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -43,19 +41,9 @@ class _WallClock:
         return self._virtual.now_ms
 
 
-class _EnvAtTime(msgspec.Struct, frozen=True):
-    disk: Disk
-    clock: Clock
-    entropy: Entropy
-    host: Host
-    threads: Threads
-    network: Network
-    processes: Processes
-
-
 def env_at(virtual: VirtualClock, real: Env) -> Env:
     """`real` with the wall clock of `virtual`."""
     clock = _WallClock(virtual, real.clock)
-    return _EnvAtTime(
+    return EnvParts(
         real.disk, clock, real.entropy, real.host, real.threads, real.network, real.processes
     )

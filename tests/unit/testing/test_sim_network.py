@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from headrace.model.env import EnvParts
 from headrace.testing.sim_loop import SimLoop
 from headrace.testing.sim_network import CALM, Connection, SimNetwork, Weather
-from headrace.testing.sim_process import ProcessEnv, SimMachine, SimProcess
+from headrace.testing.sim_process import SimMachine, SimProcess
 from headrace.testing.sim_transport import WINDOW_BYTES
 
 PORT = 7431
@@ -107,7 +108,7 @@ class Scene:
         return self.network.connections()[-1]
 
 
-async def _for_ever(env: ProcessEnv) -> None:
+async def _for_ever(env: EnvParts) -> None:
     await asyncio.Event().wait()
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from headrace.model.env import EnvParts
 from headrace.testing.sim_disk import Fault, SimCrash
 from headrace.testing.sim_loop import SimLoop
-from headrace.testing.sim_process import ProcessEnv, ProcessKilled, SimMachine
+from headrace.testing.sim_process import ProcessKilled, SimMachine
 
 
 @pytest.fixture
@@ -29,14 +30,14 @@ def machine(loop: SimLoop) -> SimMachine:
     return SimMachine(loop, seed=1)
 
 
-async def for_ever(env: ProcessEnv) -> None:
+async def for_ever(env: EnvParts) -> None:
     await asyncio.Event().wait()
 
 
-def ticking(ticks: list[float]) -> Callable[[ProcessEnv], Any]:
+def ticking(ticks: list[float]) -> Callable[[EnvParts], Any]:
     """A main that notes the time, once a second."""
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         while True:
             ticks.append(asyncio.get_running_loop().time() - 1_000)
             await asyncio.sleep(1)
@@ -47,10 +48,10 @@ def ticking(ticks: list[float]) -> Callable[[ProcessEnv], Any]:
 def test_what_main_returns_or_raises_is_the_result_of_the_process(
     loop: SimLoop, machine: SimMachine
 ) -> None:
-    async def returning(env: ProcessEnv) -> int:
+    async def returning(env: EnvParts) -> int:
         return env.host.pid()
 
-    async def raising(env: ProcessEnv) -> None:
+    async def raising(env: EnvParts) -> None:
         raise ValueError("no")
 
     first = machine.start("first", returning)
@@ -68,7 +69,7 @@ def test_a_dead_process_runs_nothing_not_even_its_finally(
 ) -> None:
     done: list[str] = []
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         asyncio.get_running_loop().call_later(2, done.append, "timer")
         try:
             await asyncio.sleep(3)
@@ -100,7 +101,7 @@ def test_the_collector_runs_no_code_of_a_dead_process(loop: SimLoop, machine: Si
         finally:
             done.append("finally")
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         asyncio.create_task(child())  # noqa: RUF006 - the event alone leads to it
         await asyncio.Event().wait()
 
@@ -151,7 +152,7 @@ def test_what_a_stopped_process_missed_runs_in_order_and_what_timed_out_comes_la
 ) -> None:
     seen: list[str] = []
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         own = asyncio.get_running_loop()
         own.call_later(3, seen.append, "timer 3")
         own.call_later(2, seen.append, "timer 2")
@@ -180,7 +181,7 @@ def test_a_blocked_thread_stands_still_while_the_heartbeat_thread_goes_on(
     main_ticks: list[float] = []
     beats: list[float] = []
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         thread = env.threads.loop_thread("headrace-heartbeat")
         thread.submit(ticking(beats)(env))
         await ticking(main_ticks)(env)
@@ -225,7 +226,7 @@ def test_a_pause_in_the_middle_of_a_block_does_not_end_it(
 def test_each_thread_has_its_own_loop_and_answers_come_back_to_the_asker(
     loop: SimLoop, machine: SimMachine
 ) -> None:
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         thread = env.threads.loop_thread("other")
 
         async def there() -> Any:
@@ -244,7 +245,7 @@ def test_a_thread_that_stops_cancels_what_still_runs_on_it(
 ) -> None:
     ended: list[str] = []
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         thread = env.threads.loop_thread("other")
 
         async def endless() -> None:
@@ -269,7 +270,7 @@ def test_a_thread_that_stops_cancels_what_still_runs_on_it(
 def test_blocking_for_another_simulated_thread_is_refused(
     loop: SimLoop, machine: SimMachine
 ) -> None:
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         future = env.threads.loop_thread("other").submit(asyncio.sleep(1))
         with pytest.raises(RuntimeError, match="blocking its own"):
             future.result()
@@ -314,7 +315,7 @@ def _written_after_kill(loop: SimLoop, seed: int) -> bytes:
     machine = SimMachine(loop, seed)
     answers: list[Any] = []
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         fd = env.disk.open("/file", create=True, write=True)
 
         def append() -> None:
@@ -340,7 +341,7 @@ def _written_after_kill(loop: SimLoop, seed: int) -> bytes:
 def test_io_goes_on_while_its_owner_is_blocked(loop: SimLoop, machine: SimMachine) -> None:
     done_at: list[float] = []
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         thread = env.threads.io_thread("commit", asyncio.get_running_loop())
         fd = env.disk.open("/file", create=True, write=True)
         thread.submit(
@@ -387,7 +388,7 @@ def test_power_that_fails_inside_a_call_ends_the_process_there(
 ) -> None:
     seen: list[str] = []
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         machine.disk.faults[machine.disk.calls + 1] = Fault(crash="before")
         try:
             env.disk.mkdir("/data")
@@ -416,7 +417,7 @@ def test_disk_faults_come_by_chance_too(loop: SimLoop, machine: SimMachine) -> N
         unlucky = method == "mkdir" and draw.random() < 1 / 3
         return Fault(error_number=errno.EIO) if unlucky else None
 
-    async def main(env: ProcessEnv) -> list[str]:
+    async def main(env: EnvParts) -> list[str]:
         for number in range(30):
             with contextlib.suppress(OSError):
                 env.disk.mkdir(f"/{number}")
@@ -433,7 +434,7 @@ def test_a_process_that_kills_itself_does_not_come_back_from_it(
 ) -> None:
     seen: list[str] = []
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         machine.processes[0].kill()
         seen.append("went on")
 
@@ -534,7 +535,7 @@ def test_the_end_of_a_simulation_is_silent_whatever_its_processes_still_want() -
     async def late() -> None:
         done.append("late")
 
-    async def main(env: ProcessEnv) -> None:
+    async def main(env: EnvParts) -> None:
         thread = env.threads.loop_thread("other")
         try:
             await asyncio.Event().wait()
