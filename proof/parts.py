@@ -61,7 +61,7 @@ PARTS = (
         counts=("cycles", "stories", "jobs", "scenarios passed"),
         ci="10 SIGKILL cycles, and one story of each other kind",
         planned=300,
-        minutes=12,
+        minutes=14,
         alone=True,
     ),
     Part(
@@ -73,7 +73,7 @@ PARTS = (
         counts=("seeds", "operations", "calls", "records", "states compared"),
         ci="1,000 seeds of 300 operations",
         planned=30_000,
-        minutes=48,
+        minutes=46,
     ),
     Part(
         name="explorer",
@@ -84,7 +84,7 @@ PARTS = (
         counts=("traces", "prefixes", "states", "recoveries"),
         ci="60 traces of at most 40 calls, 16 states a prefix",
         planned=2_000,
-        minutes=12,
+        minutes=11,
     ),
     Part(
         name="wal",
@@ -95,7 +95,7 @@ PARTS = (
         counts=("cases",),
         ci="10,000 cases",
         planned=500_000,
-        minutes=10,
+        minutes=9.5,
     ),
     Part(
         name="parsers",
@@ -106,7 +106,7 @@ PARTS = (
         counts=("cases",),
         ci="all vectors",
         planned=0,
-        minutes=5,
+        minutes=4,
     ),
     Part(
         name="n-loop",
@@ -117,7 +117,7 @@ PARTS = (
         counts=("workloads", "calls"),
         ci="all small workloads",
         planned=0,
-        minutes=4,
+        minutes=2,
     ),
     Part(
         name="mutants",
@@ -128,7 +128,7 @@ PARTS = (
         counts=("mutants", "caught", "not run"),
         ci="one mutant of each class",
         planned=0,
-        minutes=12,
+        minutes=12.5,
         is_catalogue=True,
     ),
     Part(
@@ -140,7 +140,7 @@ PARTS = (
         counts=("bugs",),
         ci="the form of the catalogue",
         planned=0,
-        minutes=5,
+        minutes=7,
         is_catalogue=True,
     ),
 )
