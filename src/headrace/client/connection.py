@@ -253,9 +253,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _answered(self, request_id: int, message: Any) -> None:
         if type(message) is Welcome:
-            self._window = message.limits.get(_WINDOW_NAME, self._window)
-            if not self._greeted.done():
-                self._greeted.set_result(message)
+            self._welcomed(message)
             return
         full = len(self._calls) >= self._window
         call = self._calls.pop(request_id, None)
@@ -272,6 +270,18 @@ class Connection(asyncio.BufferedProtocol):
             return
         if full:
             self._listener.on_writable()
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        window = welcome.limits.get(_WINDOW_NAME, self._window)
+        if window < 1:
+            # No call could ever leave; who waits for one should hear it.
+            self.abort(
+                CannotConnect(f"The server takes no requests: its {_WINDOW_NAME} is {window}.")
+            )
+            return
+        self._window = window
+        if not self._greeted.done():
+            self._greeted.set_result(welcome)
 
     def _next_id(self) -> int:
         request_id = self._last_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,8 +12,9 @@ from headrace.model import commands
 from headrace.model.errors import CannotConnect
 from headrace.model.replies import JobReply
 from headrace.server.compose import RunningServer
+from headrace.server.edge import EdgeLimits
 from tests.unit.client.test_link import Proxy, Seen, answer, enqueue
-from tests.unit.server.harness import new_id, running, short_directory
+from tests.unit.server.harness import DEADLINE_S, new_id, running, short_directory
 
 
 @pytest_asyncio.fixture
@@ -62,3 +64,10 @@ async def test_time_that_the_server_was_asked_to_wait_is_not_held_against_it(
     assert isinstance(waited, JobReply)
     assert claimed.groups == []
     await link.close()
+
+
+async def test_server_whose_window_is_empty_is_refused_and_not_waited_for() -> None:
+    with short_directory() as directory:
+        async with running(directory, limits=EdgeLimits(in_flight_max=0)) as server:
+            with pytest.raises(CannotConnect, match="in_flight_max is 0"):
+                await asyncio.wait_for(Seen().link(server.urls[0]).start(), DEADLINE_S)
