@@ -15,24 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from headrace.model.env import Clock, Disk, Entropy, Host
 from headrace.model.errors import HeadraceError
-
-
-class LogEnv(Protocol):
-    """The parts of an `Env` that a log takes: neither threads nor sockets."""
-
-    @property
-    def disk(self) -> Disk: ...
-
-    @property
-    def clock(self) -> Clock: ...
-
-    @property
-    def entropy(self) -> Entropy: ...
-
-    @property
-    def host(self) -> Host: ...
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True):

@@ -16,12 +16,12 @@ from headrace.log.base import (
     Commit,
     Epoch,
     Fenced,
-    LogEnv,
     LogInfo,
     Probe,
     SnapshotInfo,
     TailTooOld,
 )
+from headrace.model.env import LogEnv
 from headrace.model.errors import Locked, invariant
 from headrace.model.limits import COMMIT_BODY_BYTES_MAX, SNAPSHOT_BLOCK_BYTES_MAX, SNAPSHOTS_KEPT
 

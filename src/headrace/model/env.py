@@ -284,8 +284,8 @@ class Processes(Protocol):
         """`call` runs when the interpreter ends in good order."""
 
 
-class Env(Protocol):
-    """All of it. A component takes the parts it needs, or the whole."""
+class LogEnv(Protocol):
+    """The parts of an `Env` that a log takes: neither threads nor sockets."""
 
     @property
     def disk(self) -> Disk: ...
@@ -298,6 +298,10 @@ class Env(Protocol):
 
     @property
     def host(self) -> Host: ...
+
+
+class Env(LogEnv, Protocol):
+    """All of it. A component takes the parts it needs, or the whole."""
 
     @property
     def threads(self) -> Threads: ...

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from headrace.codec.records import decode_records
 from headrace.codec.rows import decode_rows
 from headrace.engine.engine import Engine
-from headrace.log.base import Commit, LogEnv
+from headrace.log.base import Commit
 from headrace.log.file.log import FileLog
+from headrace.model.env import LogEnv
 from headrace.model.errors import HeadraceError
 from headrace.model.records import MACHINE_VERSION, Record
 from headrace.sim.final import SnapshotFacts

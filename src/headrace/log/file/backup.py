@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import msgspec
 
-from headrace.log.base import LogEnv
 from headrace.log.file.current import Current, SegmentRef, SnapshotRef, write_current
 from headrace.log.file.directory import check_directory, make_directories, require_log
 from headrace.log.file.disk_io import (
@@ -31,7 +30,7 @@ from headrace.log.file.snapshot_file import check_snapshot
 from headrace.log.file.verify import Severity, verify
 from headrace.log.file.wal_writer import refusing_full_disk
 from headrace.log.file.watermark import Watermark, reset_watermark
-from headrace.model.env import Disk
+from headrace.model.env import Disk, LogEnv
 from headrace.model.errors import LogCorrupt, UnsafeDirectory
 from headrace.model.limits import COPY_TRIES_MAX
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from headrace.log.base import LogEnv
 from headrace.log.file.layout import Layout, parse_segment_name, parse_snapshot_name
-from headrace.model.env import Disk, FileStat
+from headrace.model.env import Disk, FileStat, LogEnv
 from headrace.model.errors import CurrentDamaged, UnsafeDirectory
 
 NETWORK_FILESYSTEMS = frozenset(

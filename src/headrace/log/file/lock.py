@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from headrace.log.base import LogEnv
 from headrace.log.file.disk_io import close_quietly, read_whole, write_fully
 from headrace.log.file.layout import Layout
-from headrace.model.env import Disk
+from headrace.model.env import Disk, LogEnv
 from headrace.model.errors import Locked
 
 _PID_DIGITS_MAX = 10

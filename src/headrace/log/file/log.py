@@ -23,7 +23,6 @@ from headrace.log.base import (
     Commit,
     Epoch,
     Fenced,
-    LogEnv,
     LogInfo,
     Lost,
     Probe,
@@ -52,6 +51,7 @@ from headrace.log.file.snapshot_shelf import (
 )
 from headrace.log.file.snapshot_writer import FileSnapshotWriter
 from headrace.log.file.wal_writer import NO_SEGMENT, WalWriter, refusing_full_disk
+from headrace.model.env import LogEnv
 from headrace.model.errors import (
     DiskFailed,
     LogCorrupt,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from headrace.log.base import LogEnv, Probe
+from headrace.log.base import Probe
 from headrace.log.file.directory import NETWORK_FILESYSTEMS
 from headrace.log.file.disk_io import opened, remove_if_there, write_fully
 from headrace.log.file.layout import Layout
+from headrace.model.env import LogEnv
 
 PROBE_SYNCS = 32
 PROBE_WRITE_BYTES = 4096

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from headrace.log.base import Commit, LogEnv
+from headrace.log.base import Commit
 from headrace.log.file.current import (
     Current,
     SegmentRef,
@@ -45,6 +45,7 @@ from headrace.log.file.segment_reader import SegmentCursor, SegmentFiles
 from headrace.log.file.snapshot_file import check_snapshot
 from headrace.log.file.stops import stop_for
 from headrace.log.file.watermark import Watermark, reset_watermark
+from headrace.model.env import LogEnv
 from headrace.model.errors import BadRequest, CurrentDamaged, LogGap, UnsafeDirectory
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from headrace.log.base import LogEnv
 from headrace.log.file.current import Current, SegmentRef, SnapshotRef, read_current
 from headrace.log.file.directory import check_directory, list_if_there
 from headrace.log.file.disk_io import reading
@@ -13,6 +12,7 @@ from headrace.log.file.lock import Holder, in_use, read_holder
 from headrace.log.file.recovery import Found, look_again
 from headrace.log.file.segment_reader import SegmentFiles
 from headrace.log.file.watermark import Watermark
+from headrace.model.env import LogEnv
 from headrace.model.errors import StopError
 
 

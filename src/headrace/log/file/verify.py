@@ -10,7 +10,6 @@ from enum import Enum
 
 import msgspec
 
-from headrace.log.base import LogEnv
 from headrace.log.file.current import Current, read_current
 from headrace.log.file.directory import check_directory, require_log
 from headrace.log.file.disk_io import reading
@@ -22,6 +21,7 @@ from headrace.log.file.segment_reader import SegmentCursor, SegmentEnd, SegmentF
 from headrace.log.file.snapshot_file import check_snapshot
 from headrace.log.file.stops import stop_for
 from headrace.log.file.watermark import read_slots
+from headrace.model.env import LogEnv
 from headrace.model.errors import StopError, UnsafeDirectory
 
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from headrace.log.base import Commit, Epoch, LogEnv, Refused
+from headrace.log.base import Commit, Epoch, Refused
 from headrace.log.file.current import (
     Current,
     SegmentRef,
@@ -41,6 +41,7 @@ from headrace.log.file.segment_format import (
 from headrace.log.file.segment_reader import SegmentCursor, SegmentEnd
 from headrace.log.file.segment_writer import SegmentWriter
 from headrace.log.file.watermark import Watermark, WatermarkWriter
+from headrace.model.env import LogEnv
 from headrace.model.errors import invariant
 from headrace.model.limits import WATERMARK_SYNC_MS, WATERMARK_WRITE_MS
 
