@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 from headrace.model.ids import id_to_text
+from headrace.model.limits import PRIORITY_MAX
 from headrace.model.replies import JobView
 from tests.e2e.crash.cluster import Members, Server
 from tests.e2e.crash.draining import drained, pause, wait_until
@@ -76,10 +77,13 @@ def all_are_asked_to_stop(directory: Path, seed: int, cycles: int) -> Tally:
 
 
 async def _keep_busy(part: Part) -> None:
-    """Handlers run in every worker, and will for a moment."""
+    """Handlers run in every worker, and will for a moment.
+
+    They go first: behind all that producers have enqueued they would wait ever longer.
+    """
     journal = Journal(part.journal)
     async with application(part, journal) as app:
-        slow = app.job_types["slow"]
+        slow = app.job_types["slow"].options(priority=PRIORITY_MAX)
         jobs = [await slow.enqueue(SLOW_MS, "") for _ in range(2 * CONCURRENCY)]
     for job in jobs:
         journal.note("asked", job.id)
