@@ -32,7 +32,7 @@ class Result(msgspec.Struct, kw_only=True):
     command: str
     """What a reader types to run it again."""
     commit: str = ""
-    """Of the tree that ran; with `+` when it had changes."""
+    """Of the tree that ran; with `+` when it had changes, or was changed meanwhile."""
     machine: str = ""
     """Class of the machine: processors, Python, kernel."""
     run: str = ""
@@ -63,6 +63,8 @@ def recorded(part: str, command: str) -> Iterator[Result]:
         raise
     finally:
         result.seconds = round(time.monotonic() - began_s, 1)
+        if commit_name() != result.commit:
+            result.commit = f"{result.commit.removesuffix('+')}+"
         keep(result)
 
 
@@ -86,9 +88,12 @@ def machine_class() -> str:
 
 
 def commit_name() -> str:
-    """Short hash of HEAD, with `+` when the tree differs from it; `` outside a clone."""
+    """Short hash of HEAD, with `+` when the tree differs from it; `` outside a clone.
+
+    A file that git does not know is a difference: Python imports it like any other.
+    """
     short = _git("rev-parse", "--short=10", "HEAD")
-    return short + ("+" if short and _git("status", "--porcelain", "-uno") else "")
+    return short + ("+" if short and _git("status", "--porcelain", "-unormal") else "")
 
 
 def _git(*arguments: str) -> str:
