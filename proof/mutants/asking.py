@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count, islice
 
+from headrace.testing.sim_disk import SimCrash
+
 OPERATIONS = 300
 """Of one simulated life."""
 CALLS = 40
@@ -24,10 +26,12 @@ Judge = Callable[[], str]
 
 
 def simulation() -> Iterator[Judge]:
-    from headrace.sim.life import live
+    from headrace.sim.life import command_of, live_plan, plan_for
 
     def judge(seed: int) -> str:
-        return "; ".join(live(seed, OPERATIONS).violations[:1])
+        plan = plan_for(seed, OPERATIONS)
+        found = live_plan(plan).violations
+        return f"{found[0]} | {command_of(plan, OPERATIONS)}" if found else ""
 
     return (partial(judge, seed) for seed in count())
 
@@ -69,7 +73,7 @@ def main(arguments: list[str]) -> int:
     for seed, judge in enumerate(islice(HARNESSES[name](), cases_max)):
         try:
             problem = judge()
-        except Exception as error:
+        except (Exception, SimCrash) as error:
             problem = f"{type(error).__name__}: {error}"
         if problem:
             print(f"seed {seed}: {problem}")

@@ -38,7 +38,7 @@ def campaign(
 
 def _outcomes(seeds: range, operations: int, jobs: int) -> Iterator[Outcome]:
     """In the order of the seeds."""
-    life = partial(_lived, operations=operations)
+    life = partial(live, operations=operations)
     if jobs == 1:
         yield from map(life, seeds)
         return
@@ -46,16 +46,6 @@ def _outcomes(seeds: range, operations: int, jobs: int) -> Iterator[Outcome]:
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs, initializer=_leave_signals_to_the_parent) as pool:
         yield from pool.imap(life, seeds, chunksize=LIVES_A_TASK)
-
-
-def _lived(seed: int, operations: int) -> Outcome:
-    """What became of it. A simulator that breaks down is a failure of that life alone: the
-    others must be lived, and nobody may take this one for good."""
-    try:
-        return live(seed, operations)
-    except Exception as error:
-        said = f"Simulator: {type(error).__name__}: {error}"
-        return Outcome(seed=seed, operations=0, violations=[said])
 
 
 def _leave_signals_to_the_parent() -> None:

@@ -19,6 +19,7 @@ from headrace.sim.shrink import as_ranges, shrunk
 from headrace.sim.transcript import Transcript
 from headrace.sim.verbs import VERBS
 from headrace.sim.world import World
+from headrace.testing.sim_disk import SimCrash
 from headrace.testing.sim_loop import SimLoop
 
 TOLD_LINES_MAX = 120
@@ -92,16 +93,25 @@ class Lived(msgspec.Struct):
 
 
 def lived_of(plan: Plan) -> Lived:
-    """The whole of it, on a loop of its own."""
+    """The whole of it, on a loop of its own. Raises nothing that the simulator fails with."""
     loop = SimLoop()
     world = World(loop, plan.conditions)
     try:
         final = loop.run_until_complete(_drive(world, plan))
+        return _judged(world, plan, final)
+    except (Exception, SimCrash) as error:
+        return _broken_down(world, plan, error)
     finally:
         world.hosting.close()
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
-    return _judged(world, plan, final)
+
+
+def _broken_down(world: World, plan: Plan, error: BaseException) -> Lived:
+    """A simulator that fails is a failure of this life alone, and leaves what it has seen."""
+    said = f"Simulator: {type(error).__name__}: {error}"
+    outcome = Outcome(seed=plan.conditions.seed, operations=0, violations=[said])
+    return Lived(world.history, outcome, b"")
 
 
 async def _drive(world: World, plan: Plan) -> Final:
