@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=0, help="so many bugs; 0: all")
     parser.add_argument("--seed-from", type=int, default=0, help="number of the first bug")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--budget-s", type=float, default=1_200.0)
+    parser.add_argument("--budget-s", type=float, default=0.0, help="0: no limit")
     given = parser.parse_args(arguments)
     bugs = [bug for bug in load() if not given.only or bug.id in given.only]
     bugs = bugs[given.seed_from :][: given.cases or None]
@@ -265,6 +265,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for verdict in try_all(sound, given.jobs, stopping):
             note(kept, verdict)
             print(f"{verdict.bug.id}: {verdict.problem or verdict.shown_as}", flush=True)
+        tried = kept.counts.get("bugs", 0)
+        if tried < len(sound):
+            kept.notes.append(f"the time was over after {tried} of {len(sound)} bugs")
     print(f"{kept.counts.get('bugs', 0)} of {len(bugs)} bugs, {len(kept.failures)} failures")
     for failure in kept.failures:
         print(failure)

@@ -5,7 +5,7 @@ scenarios that are tests by themselves once. A fault that this machine does not 
 never passed over.
 
     --cycles N      SIGKILL cycles; every other kind of story follows in proportion
-    --budget-s S    begin no further story after so long
+    --budget-s S    begin no further story after so long; 0: tell all of them
     --seed-from K   of the first story of each kind; the next has the next
     --units N       so many stories of each kind, whatever --cycles says: 1 replays one seed
     --jobs J        so many at a time
@@ -75,7 +75,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m proof.processes")
     parser.add_argument("--cycles", type=int, default=300)
-    parser.add_argument("--budget-s", type=float, default=3_600)
+    parser.add_argument("--budget-s", type=float, default=0.0, help="0: no limit")
     parser.add_argument("--seed-from", type=int, default=1)
     parser.add_argument("--units", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))

@@ -5,6 +5,7 @@ A run looks at `is_due` between two cases, ends in good order and keeps what it 
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -18,7 +19,8 @@ class Stopping:
     """Inside the block SIGINT and SIGTERM only set `asked`."""
 
     def __init__(self, budget_s: float) -> None:
-        self._until_s = time.monotonic() + budget_s
+        """`budget_s`: 0 is no limit."""
+        self._until_s = time.monotonic() + (budget_s or math.inf)
         self._before: dict[int, Any] = {}
         self.asked = False
 

@@ -40,7 +40,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed-from", type=int, default=0)
     parser.add_argument("--states", type=int, default=STATES_PER_PREFIX, help="of each prefix")
     parser.add_argument("--calls", type=int, default=CALLS_MAX, help="of each trace, at most")
-    parser.add_argument("--budget-s", type=float, default=600.0)
+    parser.add_argument("--budget-s", type=float, default=0.0, help="0: no limit")
     parser.add_argument("--trace", type=int, help="replay one state: the seed of its trace")
     parser.add_argument("--prefix", type=int, default=0, help="the crash comes before this call")
     parser.add_argument("--state", type=int, default=0, help="which state that the crash left")

@@ -1,6 +1,6 @@
 """`python -m proof.fuzz parsers` and `python -m proof.fuzz wal`: bent input, and rotten logs.
 
-python -m proof.fuzz parsers [--target NAME]… [--cases N] [--jobs N]
+python -m proof.fuzz parsers [--target NAME]… [--cases N] [--jobs N]   all vectors, a search
 python -m proof.fuzz parsers --target NAME --hex BYTES      one input again
 python -m proof.fuzz wal --cases N [--seed-from K] [--jobs N]
 """
@@ -24,6 +24,8 @@ from proof.stopping import Stopping
 JOB_SEEDS = 1_000_000
 """Between the seeds of two processes that search the same target."""
 WAL_CHUNK = 200
+SEARCH_S = 600.0
+"""Of all vectors and the search, when neither a count nor a time is given."""
 LINES_MAX = 20
 
 
@@ -50,9 +52,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("part", choices=("parsers", "wal"))
-    parser.add_argument("--cases", type=int, default=0, help="0: until the time is over")
+    parser.add_argument("--cases", type=int, default=0, help="lives; inputs of the search")
     parser.add_argument("--seed-from", type=int, default=0)
-    parser.add_argument("--budget-s", type=float, default=600.0)
+    parser.add_argument(
+        "--budget-s", type=float, help=f"0: no limit; {SEARCH_S:.0f} for parsers without --cases"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes; 0: one a processor")
     parser.add_argument("--target", action="append", default=[], choices=sorted(TARGETS))
     parser.add_argument("--no-vectors", action="store_true", help="the search only")
@@ -60,6 +64,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--input", default="", help="the same, from a file")
     options = parser.parse_args(arguments)
     options.jobs = options.jobs or os.cpu_count() or 1
+    if options.part == "wal" and not options.cases:
+        parser.error("wal needs --cases")
+    if options.budget_s is None:
+        options.budget_s = 0.0 if options.cases else SEARCH_S
     return options
 
 
@@ -75,7 +83,8 @@ def run_targets(options: argparse.Namespace, result: Result, stopping: Stopping)
     shares = dealt(targets, options.jobs)
     calls = []
     for number, share in enumerate(shares):
-        seed, cases = options.seed_from + JOB_SEEDS * number, options.cases // len(shares)
+        seed = options.seed_from + JOB_SEEDS * number
+        cases = options.cases // len(shares) + (number < options.cases % len(shares))
         names = tuple(target.name for target in share)
         calls.append(Call(parser_share, (names, Volume(seed, cases, not options.no_vectors))))
     for part in spread(calls, options.jobs, stopping):

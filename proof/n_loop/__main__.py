@@ -31,7 +31,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kind", default="", help="only this kind of fault")
     parser.add_argument("--call", type=int, default=0, help="replay: the call that it befalls")
     parser.add_argument("--then", default="goes on", help="replay: what follows a refusal")
-    parser.add_argument("--budget-s", type=float, default=600.0)
+    parser.add_argument("--budget-s", type=float, default=0.0, help="0: no limit")
     return parser.parse_args(arguments)
 
 
