@@ -47,6 +47,8 @@ SCENARIOS = (
 WITH_LONG = {"test_full_disk"}
 """What else is long in the others is told here by kind."""
 SCENARIO_S = 600
+REPORT = "report.xml"
+PASSED, SKIPPED = "scenarios passed", "scenarios skipped"
 SENTENCE_MAX = 400
 """Characters of a failure: its beginning, and its end where the reason stands."""
 
@@ -146,6 +148,8 @@ class Telling:
             self._failed(unit, error, directory)
             return
         else:
+            for lack in skipped_in(directory):
+                self._note(f"did not run: {lack}")
             self._passed(unit, tally, time.monotonic() - begun_s)
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -171,7 +175,7 @@ class Telling:
         with self._lock:
             self._begun(unit)
             self._sums.update(tally)
-            self._sums["stories"] += 1
+            self._sums["stories"] += set(tally) != {SKIPPED}
             print(f"{unit.kind:<16} {seconds:6.1f} s  {_shown(tally)}", flush=True)
 
 
@@ -186,7 +190,7 @@ def _sentence(error: Exception) -> str:
 
 def _scenario(name: str) -> Callable[[Path], Tally]:
     def tell(directory: Path) -> Tally:
-        report = directory / "report.xml"
+        report = directory / REPORT
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["-m", "long or not long"] if name in WITH_LONG else []
         command += [f"--junitxml={report}", f"tests/e2e/{name}.py"]
@@ -207,16 +211,20 @@ def _scenario(name: str) -> Callable[[Path], Tally]:
 
 
 def _counted(report: Path) -> Tally:
-    """Raises: `DoesNotRun` with the first reason when all of it was skipped."""
-    tally, reasons = Tally(), list[str]()
-    for case in ElementTree.parse(report).iter("testcase"):
+    cases = ElementTree.parse(report).iter("testcase")
+    return Tally(PASSED if case.find("skipped") is None else SKIPPED for case in cases)
+
+
+def skipped_in(directory: Path) -> list[str]:
+    """Each reason why a scenario told there was skipped, behind the names of those tests."""
+    report = directory / REPORT
+    names: dict[str, dict[str, None]] = {}
+    for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
         skipped = case.find("skipped")
-        tally["scenarios passed" if skipped is None else "scenarios skipped"] += 1
         if skipped is not None:
-            reasons.append(skipped.get("message", ""))
-    if not tally["scenarios passed"]:
-        raise rights.DoesNotRun(rights.Lack(next(iter(reasons), "there is no scenario")))
-    return tally
+            test = case.get("name", "").partition("[")[0]
+            names.setdefault(skipped.get("message", ""), {})[test] = None
+    return [f"{', '.join(tests)}: {reason}" for reason, tests in names.items()]
 
 
 def _print_summary(result: Result) -> None:

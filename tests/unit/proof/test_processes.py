@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from proof.processes import SCENARIOS, Telling, Unit, units_of
+from proof.processes import PASSED, REPORT, SCENARIOS, SKIPPED, Telling, Unit, units_of
 from proof.result import Result
 from proof.stopping import Stopping
 from tests.e2e.crash import campaigns, rights
@@ -60,6 +60,30 @@ def test_what_a_machine_does_not_allow_is_noted() -> None:
 
     assert result.failures == []
     assert result.notes == ["did not run: kills: strace may not trace here"]
+
+
+def test_every_reason_why_a_scenario_was_skipped_is_noted() -> None:
+    def runs_some(directory: Path) -> Counter[str]:
+        (directory / REPORT).write_text(
+            """<testsuites><testsuite>
+            <testcase name="test_a"/>
+            <testcase name="test_b[1]"><skipped message="no strace"/></testcase>
+            <testcase name="test_b[2]"><skipped message="no strace"/></testcase>
+            <testcase name="test_c"><skipped message="no tmpfs"/></testcase>
+            </testsuite></testsuites>"""
+        )
+        return Counter({PASSED: 1, SKIPPED: 3})
+
+    result = _told(runs_some)
+
+    assert result.notes == ["did not run: test_b: no strace", "did not run: test_c: no tmpfs"]
+    assert result.counts == {PASSED: 1, SKIPPED: 3, "stories": 1}
+
+
+def test_story_of_which_everything_was_skipped_is_none() -> None:
+    result = _told(lambda directory: Counter({SKIPPED: 2}))
+
+    assert result.counts == {SKIPPED: 2, "stories": 0}
 
 
 def test_sums_are_of_what_was_told_before_the_time_was_over() -> None:
