@@ -4,6 +4,10 @@ Calls, pushes and handlers are what members witnessed. Of records only the order
 that one cannot be older than the call that caused it: each gets the latest time that is
 certainly not after its commit, so that no checker can take an early answer for a late one, nor
 the other way round.
+
+What nobody can see of real processes is left out: gauges, sessions, leases, recoveries and
+digests of a live state, reads and waits, when connections and faults began and ended. Checkers
+that judge nothing else have nothing to look at here.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ def judge(
     tally = sums(history, views)
     tally["jobs in one order"] += judgement.jobs - judgement.undecided
     tally["jobs undecided"] += judgement.undecided
+    tally["checkers without a whole log"] += len(judgement.passed_over)
     return tally
 
 
