@@ -13,10 +13,18 @@ from unittest import mock
 
 import pytest
 
+from headrace.cli.main import main
 from headrace.engine.turn import Turn
 from headrace.sim.campaign import campaign
 from headrace.sim.checkers import ALL
-from headrace.sim.life import command_of, live, lived_of, plan_for, shrunk_life
+from headrace.sim.life import (
+    TOLD_LINES_MAX,
+    command_of,
+    live,
+    lived_of,
+    plan_for,
+    shrunk_life,
+)
 from headrace.sim.origin import origin
 from headrace.sim.outcome import Outcome
 from headrace.testing.sim_process_disk import DiskOfProcess
@@ -100,6 +108,22 @@ def test_an_engine_that_ignores_tokens_is_found_out_and_the_life_made_short() ->
     assert again.violations[0].partition(":")[0] == outcome.violations[0].partition(":")[0]
     assert "--only" in command_of(short, OPERATIONS)
     assert 0 < len(told) <= 121
+
+
+@pytest.mark.usefixtures("stale_leases_count")
+def test_a_life_of_some_steps_that_is_lived_again_is_told_with_what_broke_in_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outcome = first_broken(range(SEEDS_FOR_A_BUG))
+    steps = len(plan_for(outcome.seed, OPERATIONS).steps)
+    some = ["--seed", str(outcome.seed), "--only", f"0-{steps}"]
+
+    assert main(["sim", *some]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    broken_at = next(at for at, line in enumerate(lines) if line.startswith("BROKEN"))
+
+    assert 0 < broken_at <= TOLD_LINES_MAX + 1
+    assert all(line.lstrip().startswith("(") or " s  " in line for line in lines[:broken_at])
 
 
 def test_a_disk_that_does_not_sync_is_found_out() -> None:

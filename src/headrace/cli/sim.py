@@ -17,9 +17,17 @@ from headrace.cli.options import COMMON, Common
 from headrace.cli.output import print_facts, print_json, print_line, progress
 from headrace.cli.times import duration_option
 from headrace.sim.campaign import campaign
-from headrace.sim.life import command_of, live_plan, plan_for, shrunk_life
+from headrace.sim.life import (
+    command_of,
+    lived_of,
+    plan_for,
+    shrunk_life,
+    story_of,
+    transcript_of,
+)
 from headrace.sim.origin import origin
 from headrace.sim.outcome import Outcome, Sums
+from headrace.sim.plan import Plan
 from headrace.sim.shrink import from_ranges
 
 app = noun("sim")
@@ -79,12 +87,16 @@ def _one(
     plan = plan_for(seed, operations)
     if steps is not None:
         plan = plan.only(steps)
-    told: list[str] = []
-    outcome = live_plan(plan, told if transcript else None)
+    lived = lived_of(plan)
+    outcome = lived.outcome
     if not options.json:
-        for line in told:
+        for line in transcript_of(lived) if transcript else ():
             print_line(line)
-    return _report([outcome], operations, options, shrink=steps is None, facts=outcome.counts)
+        if outcome.violations and steps is None:
+            _make_short(plan, outcome, operations)
+        elif outcome.violations:
+            _tell(plan, outcome, operations, [] if transcript else story_of(lived))
+    return _end([outcome], options, outcome.counts)
 
 
 def _many(seeds: range, operations: int, jobs: int, budget: str | None, options: Common) -> int:
@@ -103,7 +115,9 @@ def _many(seeds: range, operations: int, jobs: int, budget: str | None, options:
             budget_s=duration_option(budget, "budget") / 1_000,
             on_outcome=note,
         )
-    return _report(failed, operations, options, shrink=True, facts=_facts(sums))
+    for outcome in () if options.json else failed[:FAILURES_SHOWN]:
+        _make_short(plan_for(outcome.seed, operations), outcome, operations)
+    return _end(failed, options, _facts(sums))
 
 
 def _facts(sums: Sums) -> dict[str, Any]:
@@ -113,31 +127,24 @@ def _facts(sums: Sums) -> dict[str, Any]:
     return facts | sums.counts
 
 
-def _report(
-    outcomes: list[Outcome],
-    operations: int,
-    options: Common,
-    *,
-    shrink: bool,
-    facts: dict[str, Any],
-) -> int:
+def _end(outcomes: list[Outcome], options: Common, facts: dict[str, Any]) -> int:
     failed = [outcome for outcome in outcomes if outcome.violations]
     if options.json:
         print_json({**facts, "failed": [msgspec.structs.asdict(one) for one in failed]})
-        return FAILED if failed else OK
-    for outcome in failed[:FAILURES_SHOWN]:
-        _tell(outcome, operations, shrink)
-    print_facts(facts.items())
+    else:
+        print_facts(facts.items())
     return FAILED if failed else OK
 
 
-def _tell(outcome: Outcome, operations: int, shrink: bool) -> None:
-    """What broke, the shortest life in which it breaks, and how to run that again."""
-    plan = plan_for(outcome.seed, operations)
-    told: list[str] = []
-    if shrink:
-        with progress(f"making seed {outcome.seed} short"):
-            plan, outcome, told = shrunk_life(plan, outcome)
+def _make_short(plan: Plan, outcome: Outcome, operations: int) -> None:
+    """The shortest life in which it breaks, told."""
+    with progress(f"making seed {outcome.seed} short"):
+        plan, outcome, told = shrunk_life(plan, outcome)
+    _tell(plan, outcome, operations, told)
+
+
+def _tell(plan: Plan, outcome: Outcome, operations: int, told: list[str]) -> None:
+    """What happened, what broke, and how to run that again."""
     for line in told:
         print_line(line)
     for violation in outcome.violations:

@@ -42,12 +42,8 @@ def live(seed: int, operations: int) -> Outcome:
     return live_plan(plan_for(seed, operations))
 
 
-def live_plan(plan: Plan, told: list[str] | None = None) -> Outcome:
-    """What became of it; `told` gets the whole life, line by line."""
-    lived = lived_of(plan)
-    if told is not None:
-        told += Transcript(lived.history).lines()
-    return lived.outcome
+def live_plan(plan: Plan) -> Outcome:
+    return lived_of(plan).outcome
 
 
 def shrunk_life(plan: Plan, outcome: Outcome) -> tuple[Plan, Outcome, list[str]]:
@@ -59,7 +55,7 @@ def shrunk_life(plan: Plan, outcome: Outcome) -> tuple[Plan, Outcome, list[str]]
 
     short = shrunk(plan, fails)
     lived = lived_of(short)
-    return short, lived.outcome, _story(lived)
+    return short, lived.outcome, story_of(lived)
 
 
 def command_of(plan: Plan, operations: int) -> str:
@@ -71,8 +67,14 @@ def command_of(plan: Plan, operations: int) -> str:
     return f"{command} --only {as_ranges(numbers)}"
 
 
-def _story(lived: Lived) -> list[str]:
-    lines = Transcript(lived.history).lines()
+def transcript_of(lived: Lived) -> list[str]:
+    """All of it."""
+    return Transcript(lived.history).lines()
+
+
+def story_of(lived: Lived) -> list[str]:
+    """At most so much of it as somebody reads, of what broke when it is too much."""
+    lines = transcript_of(lived)
     if len(lines) > TOLD_LINES_MAX and lived.about:
         lines = Transcript(lived.history).lines(lived.about)
     skipped = len(lines) - TOLD_LINES_MAX
