@@ -13,6 +13,8 @@ import msgspec
 
 from headrace.model.errors import HeadraceError, InvariantViolated
 
+WHOLE_BYTES_MAX = 8 * 1024
+"""No golden vector is longer: all of them are cut and flipped everywhere."""
 ALLOCATION_FACTOR = 64
 """Bytes that a parser may hold for each byte of its input, results included. The most that
 was found is 46, for a page of empty job views (a reply), and 31 for a request."""
@@ -44,7 +46,7 @@ class Target(msgspec.Struct, frozen=True):
     allocates: Callable[[bytes], int] | None = None
     """The most that a check may allocate; None: not measured here, since the check itself
     builds more than its parser does."""
-    exhaustive_bytes_max: int = 4096
+    exhaustive_bytes_max: int = WHOLE_BYTES_MAX
     """Seeds up to this size get every bit flipped; of longer ones a sample."""
     sampled: int = 2_000
     """Cuts, and flipped bits, of a longer one."""

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.proof
 
 CI_EXHAUSTIVE_BYTES_MAX = 1_100
 """Of longer vectors (the segments and the snapshot of a data directory) CI takes 2,000 cuts
-and 2,000 bits; `python -m proof.fuzz parsers` takes all of those up to 4 KiB."""
+and 2,000 bits; `python -m proof.fuzz parsers` takes all of them."""
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -42,6 +42,13 @@ def test_every_damage_to_every_vector_is_refused_with_a_word_or_means_something(
     assert [finding.line() for finding in tally.findings] == []
     assert tally.taken > 0
     assert tally.refused > 0 or name in ("lock", "number")
+
+
+@pytest.mark.parametrize("name", ["segment", "snapshot", "current", "watermark"])
+def test_file_of_a_directory_is_short_enough_to_be_damaged_everywhere(name: str) -> None:
+    """Of the long run; the whole directory is sampled, its files are not."""
+    longest = max(map(len, TARGETS[name].seeds()))
+    assert longest <= TARGETS[name].exhaustive_bytes_max
 
 
 def test_vectors_are_written_again_byte_by_byte() -> None:

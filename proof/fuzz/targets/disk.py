@@ -317,18 +317,8 @@ def _target(
     check: Callable[[bytes], str],
     mutate: Mutate,
     weight: int = 1,
-    exhaustive_bytes_max: int = 4_096,
 ) -> Target:
-    return Target(
-        name,
-        seeds,
-        check,
-        mutate,
-        MODULES,
-        linear,
-        exhaustive_bytes_max=exhaustive_bytes_max,
-        weight=weight,
-    )
+    return Target(name, seeds, check, mutate, MODULES, linear, weight=weight)
 
 
 TARGETS = (
