@@ -67,6 +67,15 @@ class Asker:
     def wall_ms(self) -> int:
         return self._world.wall_ms()
 
+    @property
+    def connected(self) -> bool:
+        return self._link is not None and self._link.connected
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why it will never be connected again, as it was told."""
+        return self._link.failure if self._link is not None else None
+
     async def main(self, env: Env) -> None:
         """Its process: connected for as long as it lives."""
         self._link = None
@@ -129,9 +138,25 @@ class HandlerWorker:
         for kind in KINDS:
             app.job(kind=kind, queue=QUEUES[0])(self._handler(env))
         options = WorkerOptions(
-            concurrency=CONCURRENCY, queues=QUEUES, lease_ms=LEASE_MS, drain_ms=DRAIN_MS
+            concurrency=CONCURRENCY,
+            queues=QUEUES,
+            lease_ms=LEASE_MS,
+            drain_ms=DRAIN_MS,
+            name=self.name,
         )
         await Worker(app, options, report=self._report).run()
+
+    @property
+    def connected(self) -> bool:
+        """Its session is, as the server sees it."""
+        engine = self._world.engine
+        sessions = engine.state.sessions.values() if engine is not None else ()
+        return any(one.name == self.name and one.connected for one in sessions)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why its process has ended by itself."""
+        return self._world.processes[self.name].failure
 
     def _report(self, event: str, **fields: object) -> None:
         """Workers' words are not judged; their deeds are."""

@@ -42,6 +42,9 @@ class Conditions(msgspec.Struct, frozen=True):
     faults: tuple[str, ...]
     """Classes of faults that may happen."""
     settings: Settings
+    outlived: bool
+    """Who takes part lives on when the faults are over; otherwise they die then, and one good
+    worker takes over."""
 
 
 def conditions_of(seed: int) -> Conditions:
@@ -55,6 +58,7 @@ def conditions_of(seed: int) -> Conditions:
         workers=draw.randint(0, 2),
         faults=() if calm else tuple(one for one in FAULT_CLASSES if draw.random() < 0.6),
         settings=_settings(draw),
+        outlived=draw.random() < 0.5,
     )
 
 

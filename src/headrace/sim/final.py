@@ -59,6 +59,8 @@ class Final(msgspec.Struct, kw_only=True):
     """How long ago the last fault was over; `NEVER`: progress is not judged."""
     gone_actors: frozenset[str] = frozenset()
     """They died or were ended: their calls may stay open."""
+    born_ns: dict[str, int] = {}
+    """When the last process of an actor began: what it asked before died with the one before."""
     unseen: frozenset[str] = UNANSWERED
     """Names of commands whose calls are not part of the history."""
     all_ids_asked: bool = True

@@ -185,8 +185,7 @@ class Embedded(Hosting):
 
     def stop(self, drain_ms: int) -> None:
         """Of an owner it is the end of its process, at once."""
-        if self._process is not None:
-            self._process.kill()
+        self.world.kill(self._process)
 
     def close(self) -> None:
         self._patch.stop()

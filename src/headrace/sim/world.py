@@ -65,6 +65,8 @@ class World:
         self.observer = LogObserver(self.history, self.clock, options)
         self.processes: dict[str, SimProcess] = {}
         """The newest of each name."""
+        self.born_ns: dict[str, int] = {}
+        """When it began."""
         self.askers = [Asker(self, f"client {no}") for no in range(conditions.clients)]
         self.askers += [
             Asker(self, f"session {no}", bytes([no + 1]) * SESSION_ID_BYTES)
@@ -116,6 +118,7 @@ class World:
 
     def start(self, name: str, main: Main) -> None:
         self.processes[name] = self.others.start(name, main)
+        self.born_ns[name] = self.clock.mono_ns()
 
     def ask(self, asker: Asker, command: Command) -> None:
         """The command leaves as soon as the asker's process runs and is connected."""

@@ -138,6 +138,11 @@ class SimProcess:
 
     # --- its end
 
+    @property
+    def failure(self) -> BaseException | None:
+        """Why it has ended; None while it lives, and when its main has returned."""
+        return self._failure
+
     async def wait(self) -> None:
         """It has ended, in whatever way."""
         await asyncio.shield(self._ended)

@@ -138,6 +138,10 @@ def test_a_call_that_stays_open_is_stuck_unless_its_caller_died() -> None:
 
     assert complaints("EveryCallEnds", story, at_ns=later_ns, gone_actors=gone) == []
 
+    born_ns = {"client 9": story.at_ns + 1}
+
+    assert complaints("EveryCallEnds", story, at_ns=later_ns, born_ns=born_ns) == []
+
 
 def test_what_is_never_answered_or_may_wait_is_not_stuck() -> None:
     story = Telling()

@@ -10,6 +10,7 @@ from headrace.model.limits import DEADLINE_STEP_MS, RECOVERY_GRACE_MS, REPEAT_MS
 from headrace.model.replies import SessionView
 from headrace.sim.checkers.base import Breaches, Checker, Life
 from headrace.sim.checkers.ledger import LEASED, READY, SCHEDULED, JobStory
+from headrace.sim.final import UNANSWERED
 from headrace.sim.history import NEVER, Call, HandlerBegan, HandlerEnded, Happened, PushedLease
 
 HEALED_MS = 30_000
@@ -118,6 +119,8 @@ def _stuck(
         return "leased to a session that is gone"
     opened = life.ledger.sessions.get(story.session_id)
     lease_ms = opened.lease_ms if opened is not None else 0
+    if not session.connected and lease_ms + RECOVERY_GRACE_MS < HEALED_MS:
+        return "leased to a session that nobody has come back to"
     silent_ms = session.last_seen_ms
     if silent_ms > max(lease_ms, RECOVERY_GRACE_MS) + DEADLINE_STEP_MS + LATE_MS:
         return f"leased to a session that has been silent for {silent_ms} ms"
@@ -160,9 +163,9 @@ class EveryCallEnds(Checker):
         for call in life.history.calls:
             if call.reply is not None or call.error is not None:
                 continue
-            if call.actor in life.final.gone_actors:
+            if call.actor in life.final.gone_actors or _died(life, call):
                 continue
-            if type(call.command).__name__ in _NEVER_ANSWERED:
+            if type(call.command).__name__ in UNANSWERED:
                 continue
             open_ms = (life.final.at_ns - call.called_ns) // NS_PER_MS
             if open_ms > _patience_ms(call):
@@ -186,16 +189,18 @@ class CalmCallsAreQuick(Checker):
             name = type(call.command).__name__
             died = call.returned_ns == NEVER and call.actor in life.final.gone_actors
             until_ns = calm_ns - DYING_MS * NS_PER_MS if died else calm_ns
-            if due_ns >= until_ns or name in _NEVER_ANSWERED:
+            if due_ns >= until_ns or name in UNANSWERED:
                 continue
             if call.returned_ns == NEVER or call.returned_ns > due_ns:
                 message = f"{name} of {call.actor} had no answer within {wait_ms + LATE_MS} ms"
                 yield self.violation(message, call, at_ns=due_ns)
 
 
+def _died(life: Life, call: Call) -> bool:
+    """The process that called has."""
+    return call.called_ns < life.final.born_ns.get(call.actor, 0)
+
+
 def _patience_ms(call: Call) -> int:
     wait_ms = call.command.wait_ms if isinstance(call.command, c.Claim | c.WaitJob) else 0
     return REPEAT_MS + LATE_MS + wait_ms
-
-
-_NEVER_ANSWERED = frozenset({"Started", "Progress", "LogLines"})
