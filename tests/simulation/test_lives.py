@@ -75,6 +75,18 @@ def test_the_same_seed_is_the_same_life_in_any_process() -> None:
     assert str(live(3, 120).fingerprint) in next(iter(found))
 
 
+def test_operations_are_commands_that_were_really_asked_and_nearly_every_step_asks_one() -> None:
+    operations = 0
+    for seed in range(10):
+        lived = lived_of(plan_for(seed, OPERATIONS))
+        asked = [call for call in lived.history.calls if call.actor.startswith(("cl", "session"))]
+
+        assert lived.outcome.operations == len(asked)
+        operations += len(asked)
+
+    assert operations > 10 * OPERATIONS * 0.9
+
+
 def first_broken(seeds: range) -> Outcome:
     """Of the first of these lives that breaks a promise."""
     for seed in seeds:

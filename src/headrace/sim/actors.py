@@ -104,6 +104,10 @@ class Asker:
         else:
             self._link.call(command).add_done_callback(self._answered)
 
+    def keep(self, command: c.Command) -> None:
+        """While no process of it lives: the next one asks."""
+        self._waiting.append(command)
+
     def _answered(self, answer: asyncio.Future[Reply]) -> None:
         if answer.cancelled() or answer.exception() is not None:
             return

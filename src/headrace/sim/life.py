@@ -8,6 +8,8 @@ import random
 
 import msgspec
 
+from headrace.model.commands import Command
+from headrace.sim.actors import Asker
 from headrace.sim.checkers import check_all
 from headrace.sim.ending import ended
 from headrace.sim.faults import FAULTS
@@ -17,7 +19,7 @@ from headrace.sim.outcome import Outcome
 from headrace.sim.plan import Plan, Step, plan_of
 from headrace.sim.shrink import as_ranges, shrunk
 from headrace.sim.transcript import Transcript
-from headrace.sim.verbs import VERBS
+from headrace.sim.verbs import ALWAYS_ASKED, VERBS
 from headrace.sim.world import World
 from headrace.testing.sim_disk import SimCrash
 from headrace.testing.sim_loop import SimLoop
@@ -131,16 +133,22 @@ def _take(world: World, step: Step) -> None:
         world.note(step.verb)
         BREAKING[step.verb].begin(world, dice)
         return
-    verb = VERBS[step.verb]
-    sessions = [asker for asker in world.askers if asker.session_id]
-    if verb.by_session and not sessions:
-        return
-    asker = dice.choice(sessions if verb.by_session else world.askers)
-    command = verb.build(asker, dice)
-    if command is not None:
-        world.ask(asker, command)
+    world.ask(*_drawn(world, step.verb, dice))
     if dice.random() < COMPARE_PROBABILITY:
         world.compare_live()
+
+
+def _drawn(world: World, name: str, dice: random.Random) -> tuple[Asker, Command]:
+    """Who asks what: as the verb says, of all who live; when none of them can, another verb."""
+    alive = [asker for asker in world.askers if world.processes[asker.name].alive]
+    askers = alive or world.askers
+    for verb in (VERBS[name], VERBS[dice.choice(ALWAYS_ASKED)]):
+        for asker in dice.sample(askers, len(askers)):
+            if not verb.by_session or asker.session_id:
+                command = verb.build(asker, dice)
+                if command is not None:
+                    return asker, command
+    raise AssertionError(f"{name}: there is always something to ask instead")
 
 
 def _judged(world: World, plan: Plan, final: Final) -> Lived:
@@ -153,9 +161,10 @@ def _judged(world: World, plan: Plan, final: Final) -> Lived:
     counts["jobs linearized"] = judgement.jobs - judgement.undecided
     counts["jobs undecided"] = judgement.undecided
     counts["simulated ms"] = int((world.loop.time() - world.began_s) * 1_000)
+    askers = set(world.asker_names)
     outcome = Outcome(
         seed=plan.conditions.seed,
-        operations=sum(step.verb not in BREAKING for step in plan.steps),
+        operations=sum(call.actor in askers for call in world.history.calls),
         violations=broken,
         counts=counts,
         fingerprint=_fingerprint(world.history),

@@ -12,6 +12,7 @@ class Outcome(msgspec.Struct, kw_only=True):
 
     seed: int
     operations: int
+    """Commands that clients and sessions have really asked; not those of workers."""
     violations: list[str] = []
     """`checker: message`, in the order in which they were found."""
     counts: dict[str, int] = {}

@@ -362,4 +362,6 @@ VERBS: dict[str, Verb] = {
     "read_around": Verb(2, read_around),
     "flush": Verb(1, flush),
 }
+ALWAYS_ASKED = ("enqueue", "get_job", "list_jobs", "wait_job", "watch", "read_around")
+"""They need nothing, and what a life may lack (claims, acks) is not among them."""
 UNANSWERED = (c.Started, c.Progress, c.LogLines)

@@ -121,11 +121,15 @@ class World:
         self.born_ns[name] = self.clock.mono_ns()
 
     def ask(self, asker: Asker, command: Command) -> None:
-        """The command leaves as soon as the asker's process runs and is connected."""
+        """The command leaves as soon as a process of the asker runs and is connected."""
         if isinstance(command, Enqueue):
             self.asked.append(command)
             self.know(job.job_id for job in command.jobs)
-        self.processes[asker.name].call(partial(asker.act, command))
+        process = self.processes[asker.name]
+        if process.alive:
+            process.call(partial(asker.act, command))
+        else:
+            asker.keep(command)
 
     # --- the server, whoever runs it
 
