@@ -142,9 +142,14 @@ def fail_disk_call(world: World, dice: random.Random) -> None:
 
 
 def shorten_write(world: World, dice: random.Random) -> None:
+    """The next one that is longer."""
     disk = world.machine.disk
-    fault = DiskFault(written_bytes=dice.choice((1, 100, 513)))
-    disk.faults[disk.calls + dice.randint(1, CALLS_AHEAD_MAX)] = fault
+    disk.shorten_to_bytes = dice.choice((1, 100, 513))
+
+    def forget() -> None:
+        disk.shorten_to_bytes = 0
+
+    world.until(DURATIONS_MS[-1], forget)
 
 
 def fill_disk(world: World, dice: random.Random) -> None:

@@ -104,6 +104,8 @@ class SimDisk:
         self.filesystem_type = "ext4"
         self.befall: Callable[[str, str], Fault | None] = _nothing
         """Asked at each call (method, path) for which `faults` plans nothing."""
+        self.shorten_to_bytes = 0
+        """The next write that is longer stops after so many bytes, once; 0: it does not."""
         self.on_stop: Callable[[], None] = _ignore
         """Called when a planned fault stops the machine."""
         self.dead = False
@@ -312,6 +314,8 @@ class SimDisk:
             raise _error(errno.EBADF, handle.path)
         if fault is not None and fault.written_bytes:
             data = data[: fault.written_bytes]
+        if 0 < self.shorten_to_bytes < len(data):
+            data, self.shorten_to_bytes = data[: self.shorten_to_bytes], 0
         self._allocate(handle, offset + len(data))
         change = _Write(offset, data)
         _apply(handle.inode.content, change)

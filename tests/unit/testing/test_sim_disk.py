@@ -143,6 +143,17 @@ def test_short_write_says_how_much_it_wrote() -> None:
     assert disk.peek("/file") == b"abc"
 
 
+def test_shortening_waits_for_a_write_that_is_longer_and_happens_once() -> None:
+    disk, fd = made()
+    disk.shorten_to_bytes = 2
+
+    assert disk.pread(fd, 9, 0) == b""
+    assert disk.pwrite(fd, b"ab", 0) == 2
+    assert disk.pwrite(fd, b"cdef", 0) == 2
+    assert disk.pwrite(fd, b"cdef", 0) == 4
+    assert disk.peek("/file") == b"cdef"
+
+
 # --- beside a real disk
 
 
