@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -101,23 +102,28 @@ def reset_connections(world: World, dice: random.Random) -> None:
 
 
 def silence_connections(world: World, dice: random.Random) -> None:
-    """Half-open, in one direction or both; some for ever."""
+    """Half-open, in one direction or both; some for ever, others for a while."""
     for_ever = dice.random() < 0.5
+    duration_ms = dice.choice(DURATIONS_MS)
     for connection in world.network.connections():
         way = dice.randrange(4)
         for direction in connection.directions[way == 2 : 1 + (way > 0)]:
             direction.silence(for_ever=for_ever)
+            world.until(duration_ms, direction.heal)
 
 
 def part_machines(world: World, dice: random.Random) -> None:
+    if world.others is world.machine:
+        return
     names = [world.machine.name, world.others.name]
     dice.shuffle(names)
-    world.network.partition(names[0], names[1], one_way=dice.random() < 0.5)
-    world.until(dice.choice(DURATIONS_MS), world.network.heal)
+    one_way = dice.random() < 0.5
+    world.network.partition(*names, one_way=one_way)
+    world.until(dice.choice(DURATIONS_MS), partial(world.network.unpart, *names, one_way=one_way))
 
 
 def rough_weather(world: World, dice: random.Random) -> None:
-    world.network.weather = Weather(
+    weather = Weather(
         latency_s=dice.choice((0.0001, 0.005, 0.08, 0.9)),
         tail_probability=dice.choice((0.0, 0.05)),
         tail_s=dice.choice((0.1, 3.0)),
@@ -129,7 +135,8 @@ def rough_weather(world: World, dice: random.Random) -> None:
         hang_probability=dice.choice((0.0, 0.1)),
         spares_unix=False,
     )
-    world.until(dice.choice(DURATIONS_MS), world.network.heal)
+    world.network.weather = weather
+    world.until(dice.choice(DURATIONS_MS), partial(world.network.calm, weather))
 
 
 # --- disk

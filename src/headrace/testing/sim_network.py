@@ -20,6 +20,7 @@ import asyncio
 import errno
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -53,10 +54,10 @@ class Weather(msgspec.Struct, frozen=True, kw_only=True):
     reset_probability: float = 0.0
     """The connection is reset, and only a part of the piece arrives."""
     silence_probability: float = 0.0
-    """The direction goes silent, until `heal`."""
+    """The direction goes silent, until it is healed."""
     refuse_probability: float = 0.0
     hang_probability: float = 0.0
-    """An attempt to connect meets silence, until `heal`."""
+    """An attempt to connect meets silence, until this weather is over."""
     spares_unix: bool = True
     """Unix sockets only have latency, splits and their speed."""
 
@@ -169,8 +170,9 @@ class SimNetwork:
         self._connections: dict[int, Connection] = {}
         self._listeners: dict[tuple[str, int | str], Listener | None] = {}
         """By machine, and port or path; None is a Unix socket that nobody listens on."""
-        self._cut: set[tuple[str, str]] = set()
-        self._heal_count = 0
+        self._cut: Counter[tuple[str, str]] = Counter()
+        """From which machine to which, and by how many partitions."""
+        self._calm_count = 0
         self._next_port = _FIRST_PORT
 
     # --- faults
@@ -180,18 +182,31 @@ class SimNetwork:
         return list(self._connections.values())
 
     def partition(self, source: str, target: str, *, one_way: bool = False) -> None:
-        """Nothing comes from machine `source` to `target`, nor back, until it is healed."""
-        self._cut.add((source, target))
-        if not one_way:
-            self._cut.add((target, source))
+        """Nothing comes from machine `source` to `target`, nor back, until it is undone."""
+        self._cut.update(_ways(source, target, one_way=one_way))
+
+    def unpart(self, source: str, target: str, *, one_way: bool = False) -> None:
+        """That one partition is over, and what waited for it arrives; others stay."""
+        self._cut -= Counter(_ways(source, target, one_way=one_way))
+        for direction in self._directions():
+            direction.go_on()
+
+    def calm(self, weather: Weather) -> None:
+        """That weather is over, unless another has come since. What it silenced stays silent."""
+        if self.weather is weather:
+            self.weather = CALM
+            self._calm_count += 1
 
     def heal(self) -> None:
         """Calm, nobody cut off; what waited arrives, but for what is silent for ever."""
-        self.weather = CALM
+        self.calm(self.weather)
         self._cut.clear()
-        self._heal_count += 1
         for direction in self._directions():
             direction.heal()
+
+    def is_parted(self, source: str, target: str) -> bool:
+        """By any partition, at least one way."""
+        return bool(self._cut) and any(way in self._cut for way in _ways(source, target))
 
     def is_cut(self, source: SimTransport, target: SimTransport) -> bool:
         return bool(self._cut) and (source.network.machine, target.network.machine) in self._cut
@@ -250,11 +265,11 @@ class SimNetwork:
 
     async def _reach(self, loop: SimThreadLoop, source: str, target: str, *, is_unix: bool) -> None:
         """The listener has answered, or refused. Raises: `TimeoutError` when nothing comes."""
-        weather, heals = self.weather, self._heal_count
+        weather, calms = self.weather, self._calm_count
         risky = not (is_unix and weather.spares_unix)
         hangs = risky and self.draw.random() < weather.hang_probability
         given_up_at_s, pause_s = loop.time() + CONNECT_S_MAX, 1.0
-        while (hangs and heals == self._heal_count) or self._between(source, target):
+        while (hangs and calms == self._calm_count) or self.is_parted(source, target):
             if loop.time() >= given_up_at_s:
                 raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
             await asyncio.sleep(min(pause_s, given_up_at_s - loop.time()))
@@ -262,9 +277,6 @@ class SimNetwork:
         await asyncio.sleep(2 * self.latency_s())
         if risky and self.draw.random() < weather.refuse_probability:
             raise _refused()
-
-    def _between(self, source: str, target: str) -> bool:
-        return bool(self._cut) and not self._cut.isdisjoint(((source, target), (target, source)))
 
     def _listener(self, machine: str, address: tuple[str, int] | str) -> Listener:
         key = _key(machine, address)
@@ -341,6 +353,10 @@ class ProcessNetwork:
     def _must_live(self) -> None:
         if self._ended:
             raise OSError(errno.ENETDOWN, "the process is dead")
+
+
+def _ways(source: str, target: str, *, one_way: bool = False) -> list[tuple[str, str]]:
+    return [(source, target)] if one_way else [(source, target), (target, source)]
 
 
 def _key(machine: str, address: tuple[str, int] | str) -> tuple[str, int | str]:

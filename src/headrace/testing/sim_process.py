@@ -115,7 +115,7 @@ class SimProcess:
         self.name = name
         self.pid = pid
         self.alive = True
-        self.paused = False
+        self._pause_count = 0
         self.draw = random.Random(f"process {seed}")
         self.disk = DiskOfProcess(machine.disk)
         self.threads = ProcessThreads(self)
@@ -166,17 +166,24 @@ class SimProcess:
 
     # --- standing still
 
+    @property
+    def paused(self) -> bool:
+        return self._pause_count > 0
+
     def pause(self) -> None:
-        """SIGSTOP: no thread of it runs until `go_on`; time goes on, the kernel works on."""
-        self.paused = True
+        """SIGSTOP: no thread of it runs until `go_on`; time goes on, the kernel works on.
+
+        Of several pauses, each is ended by a `go_on` of its own.
+        """
+        self._pause_count += 1
         for loop in self.threads.loops:
             loop.hold()
 
     def go_on(self) -> None:
         """SIGCONT: what was missed runs now, and finds that it is late."""
-        self.paused = False
+        self._pause_count -= 1
         for loop in self.threads.loops:
-            if loop not in self.threads.blocked:
+            if not self.paused and loop not in self.threads.blocked:
                 loop.go_on()
 
     def block(self, duration_s: float, thread: str = "main") -> None:

@@ -104,10 +104,12 @@ class Direction:
 
     def heal(self) -> None:
         """What has waited arrives, a moment from now; nothing if it is silent for ever."""
-        if self._for_ever:
-            return
-        self._silent = False
-        if self._under_way and self._armed_on is None:
+        self._silent = self._for_ever
+        self.go_on()
+
+    def go_on(self) -> None:
+        """What has waited arrives, unless something still keeps it."""
+        if self._under_way and self._armed_on is None and not self._is_silent:
             at_s = self._network.loop.time() + self._network.latency_s()
             waiting = [(max(at_s, due_s), piece) for due_s, piece in self._under_way]
             self._under_way.clear()

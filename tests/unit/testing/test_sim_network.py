@@ -366,6 +366,49 @@ def test_partition_one_way_carries_the_other_way(run: Run) -> None:
     run(scene)
 
 
+def test_end_of_a_partition_ends_nothing_else(run: Run) -> None:
+    async def scene(at: Scene) -> None:
+        client, server = await at.pair()
+        silent, other = await at.connect(), at.connection
+        await asyncio.sleep(1)
+        other.silence()
+        at.network.weather = STORM
+        at.network.partition("away", "home")
+        at.network.partition("home", "away", one_way=True)
+        for peer in (client, silent, *at.accepted):
+            peer.transport.write(b"hello")
+        await asyncio.sleep(20)
+        at.network.unpart("away", "home")
+        await asyncio.sleep(20)
+        assert at.network.weather is STORM
+        assert (server.received, client.received) == (b"hello", b"")
+        at.network.unpart("home", "away", one_way=True)
+        await asyncio.sleep(20)
+        assert client.received == b"hello"
+        assert (at.accepted[-1].received, silent.received) == (b"", b"")
+
+    run(scene)
+
+
+def test_end_of_some_weather_ends_nothing_else(run: Run) -> None:
+    async def scene(at: Scene) -> None:
+        client, server = await at.pair()
+        at.connection.silence()
+        at.network.weather = earlier = Weather(latency_s=0.5)
+        at.network.weather = later = Weather(hang_probability=1.0)
+        at.network.calm(earlier)
+        assert at.network.weather is later
+        client.transport.write(b"hello")
+        hanging = asyncio.ensure_future(at.connect())
+        await asyncio.sleep(5)
+        at.network.calm(later)
+        await hanging
+        assert at.network.weather is CALM
+        assert server.received == b""
+
+    run(scene)
+
+
 def test_attempts_are_refused_hang_or_time_out_as_the_weather_says(run: Run) -> None:
     async def scene(at: Scene) -> None:
         with pytest.raises(ConnectionRefusedError):

@@ -223,6 +223,26 @@ def test_a_pause_in_the_middle_of_a_block_does_not_end_it(
     assert ticks == [0, 8.5]
 
 
+def test_of_two_pauses_the_one_that_ends_last_counts(loop: SimLoop, machine: SimMachine) -> None:
+    ticks: list[float] = []
+
+    async def scene() -> None:
+        process = machine.start("worker", ticking(ticks))
+        await asyncio.sleep(0.5)
+        process.pause()
+        process.pause()
+        await asyncio.sleep(1)
+        process.go_on()
+        await asyncio.sleep(1)
+        assert process.paused
+        process.go_on()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(scene())
+
+    assert ticks == [0, 2.5]
+
+
 def test_each_thread_has_its_own_loop_and_answers_come_back_to_the_asker(
     loop: SimLoop, machine: SimMachine
 ) -> None:
