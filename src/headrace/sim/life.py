@@ -9,6 +9,7 @@ import random
 import msgspec
 
 from headrace.model.commands import Command
+from headrace.model.errors import HeadraceError
 from headrace.sim.actors import Asker
 from headrace.sim.checkers import check_all
 from headrace.sim.ending import ended
@@ -23,6 +24,7 @@ from headrace.sim.verbs import ALWAYS_ASKED, VERBS
 from headrace.sim.world import World
 from headrace.testing.sim_disk import SimCrash
 from headrace.testing.sim_loop import SimLoop
+from headrace.testing.sim_process import ProcessKilled
 
 TOLD_LINES_MAX = 120
 COMPARE_PROBABILITY = 0.05
@@ -173,10 +175,16 @@ def _judged(world: World, plan: Plan, final: Final) -> Lived:
 
 
 def _unhandled(world: World) -> list[str]:
-    """Exceptions that no code of any process took care of."""
+    """Exceptions that no code of any process took care of, or that ended one."""
     machines = dict.fromkeys((world.machine, world.others))
-    errors = [error for machine in machines for error in machine.errors]
-    return [f"unhandled: {name}: {context.get('exception')!r}" for name, context in errors]
+    found = [(name, context.get("exception")) for one in machines for name, context in one.errors]
+    ended = [process for one in machines for process in one.processes if process.failure]
+    found += [
+        (process.name, process.failure)
+        for process in ended
+        if not isinstance(process.failure, HeadraceError | ProcessKilled | SimCrash)
+    ]
+    return [f"unhandled: {name}: {error!r}" for name, error in found]
 
 
 def _fingerprint(history: History) -> str:

@@ -18,7 +18,7 @@ from headrace.log.file.log import FileLog
 from headrace.log.file.snapshot_file import FileSnapshot
 from headrace.model.commands import Command
 from headrace.model.env import Clock
-from headrace.model.errors import HeadraceError
+from headrace.model.errors import HeadraceError, Internal
 from headrace.model.handshake import Welcome
 from headrace.model.options import EngineOptions
 from headrace.model.pushes import FinishedPushed, JobsPushed, Push
@@ -171,5 +171,7 @@ class ObservedLink:
         error = answer.exception()
         if error is None:
             call.reply = answer.result()
-        elif isinstance(error, HeadraceError):
+        elif isinstance(error, HeadraceError) and not isinstance(error, Internal):
             call.error = error
+        else:
+            raise error  # a bug, which the loop tells the machine

@@ -32,6 +32,9 @@ from headrace.testing.sim_process import SimMachine, SimProcess
 
 SESSION_ID_BYTES = 16
 REBORN_S = 0.4
+OWN_BUGS = ("leader_failed", "message_not_sent")
+LEADERS_END = ("Lost", "Refused", "SyncFailed", "DiskFailed")
+"""What a leader may fail with: the disk did."""
 
 Main = Callable[[Any], Coroutine[Any, Any, Any]]
 Actor = Asker | HandlerWorker
@@ -148,7 +151,10 @@ class World:
         return next((process for process in running if process.pid == pid), None)
 
     def report(self, event: str, **fields: Any) -> None:
+        """What the node says; a bug of its own is no fault of disk or clock."""
         self.note(event, **fields)
+        if event in OWN_BUGS and fields.get("kind") not in LEADERS_END:
+            self.faults.append(f"node: {event}: {fields}")
 
     def look_at_recovery(self, server: RunningServer) -> None:
         """What the node has recovered is what the log says, seen by a second engine."""

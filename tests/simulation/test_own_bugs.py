@@ -1,0 +1,58 @@
+"""A bug of headrace itself is a broken life, wherever it shows: nothing excuses it as a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from headrace.client.reconnect import Link
+from headrace.client.worker import Worker
+from headrace.engine.engine import Engine
+from headrace.model.commands import ChangePriority
+from headrace.sim.life import live
+
+SEEDS = range(4)
+OPERATIONS = 150
+PLANTED = KeyError("planted")
+
+
+def violations() -> Iterator[str]:
+    return (violation for seed in SEEDS for violation in live(seed, OPERATIONS).violations)
+
+
+def test_node_that_dies_of_a_command_is_found_out_though_it_comes_back() -> None:
+    real = Engine.run
+
+    def run(self: Engine, command: Any, *rest: Any, **options: Any) -> Any:
+        if isinstance(command, ChangePriority):
+            raise PLANTED
+        return real(self, command, *rest, **options)
+
+    with mock.patch.object(Engine, "run", run):
+        assert any("node: leader_failed" in violation for violation in violations())
+
+
+def test_worker_that_dies_of_a_push_is_found_out_though_it_comes_back() -> None:
+    with mock.patch.object(Worker, "_on_push", side_effect=PLANTED):
+        assert any("unhandled: worker" in violation for violation in violations())
+
+
+def test_call_that_fails_with_a_bare_exception_is_found_out() -> None:
+    real = Link.call
+
+    def call(self: Link, command: Any, **options: Any) -> Any:
+        answer = real(self, command, **options)
+        if isinstance(command, ChangePriority) and not answer.done():
+            answer.set_exception(PLANTED)
+        return answer
+
+    with mock.patch.object(Link, "call", call):
+        assert any("KeyError('planted')" in violation for violation in violations())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_a_bug_these_lives_are_whole(seed: int) -> None:
+    assert live(seed, OPERATIONS).violations == []
