@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 from unittest import mock
 
@@ -36,7 +37,14 @@ def test_node_that_dies_of_a_command_is_found_out_though_it_comes_back() -> None
 
 
 def test_worker_that_dies_of_a_push_is_found_out_though_it_comes_back() -> None:
-    with mock.patch.object(Worker, "_on_push", side_effect=PLANTED):
+    real, pushes = Worker._on_push, count()
+
+    def on_push(self: Worker, push: Any) -> None:
+        if next(pushes) == 2:
+            raise PLANTED
+        real(self, push)
+
+    with mock.patch.object(Worker, "_on_push", on_push):
         assert any("unhandled: worker" in violation for violation in violations())
 
 
