@@ -13,6 +13,7 @@ from headrace.sim.campaign import campaign
 from headrace.sim.life import command_of, plan_for
 from headrace.sim.outcome import Outcome
 from proof.result import Result, recorded
+from proof.stopping import Stopping
 
 
 def main() -> int:
@@ -40,9 +41,17 @@ def _run(seeds: range, options: argparse.Namespace, result: Result) -> None:
             result.failures.append(f"{outcome.violations[0]} | {again}")
             print(result.failures[-1], flush=True)
 
-    campaign(
-        seeds, options.operations, jobs=options.jobs, budget_s=options.budget_s, on_outcome=note
-    )
+    with Stopping(options.budget_s) as stopping:
+        campaign(
+            seeds,
+            options.operations,
+            jobs=options.jobs,
+            on_outcome=note,
+            is_over=lambda: stopping.is_due,
+        )
+    left = len(seeds) - lived["seeds"]
+    if left:
+        result.notes.append(f"stopped with {left} seeds left")
 
 
 def _options() -> argparse.Namespace:

@@ -15,7 +15,6 @@ from headrace.sim.world import World
 from headrace.testing.sim_loop import SimLoop
 from headrace.testing.sim_network import CALM, Weather
 
-
 APART = msgspec.structs.replace(conditions_of(0), embedded=False)
 TOGETHER = msgspec.structs.replace(APART, embedded=True)
 

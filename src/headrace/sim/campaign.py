@@ -21,15 +21,19 @@ def campaign(
     jobs: int = 1,
     budget_s: float = 0.0,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Sums:
-    """Each seed lived once, until `budget_s` (0: no limit) is over, or Ctrl-C: the sums so far."""
+    """Each seed lived once, until `budget_s` (0: no limit) has passed, or Ctrl-C: the sums so far.
+
+    `is_over` is asked after each life.
+    """
     sums, began_s = Sums(), time.monotonic()
     try:
         for outcome in _outcomes(seeds, operations, jobs):
             sums.add(outcome)
             sums.seconds = time.monotonic() - began_s
             on_outcome(outcome)
-            if budget_s and sums.seconds >= budget_s:
+            if is_over() or (budget_s and sums.seconds >= budget_s):
                 break
     except KeyboardInterrupt:
         pass

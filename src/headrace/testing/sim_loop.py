@@ -29,7 +29,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from headrace.model.errors import invariant
-from headrace.testing.sim_disk import SimDisk
+from headrace.testing.sim_disk import SimCrash, SimDisk
 from headrace.testing.sim_env import SimEntropy, SimHost
 
 T = TypeVar("T")
@@ -265,7 +265,7 @@ def _close_coroutine(task: asyncio.Task[Any]) -> None:
     for _ in range(100):
         try:
             coroutine.close()
-        except BaseException:
+        except (Exception, SimCrash, asyncio.CancelledError):
             continue
         return
 
@@ -355,7 +355,7 @@ class SimThread:
         self._timer = None
         try:
             result = call()
-        except BaseException as error:
+        except (Exception, SimCrash) as error:
             done(None, error)
         else:
             done(result, None)

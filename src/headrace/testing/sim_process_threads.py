@@ -58,7 +58,7 @@ class ProcessThreads:
                 process.disk.calls_left = process.draw.randint(0, CALLS_AFTER_DEATH_MAX)
                 try:
                     call()
-                except BaseException:
+                except (Exception, SimCrash):
                     continue
 
     def io_thread(self, name: str, loop: asyncio.AbstractEventLoop) -> ProcessIoThread:
@@ -101,12 +101,10 @@ class ProcessIoThread(SimThread):
         (call, done), self._call = self._call, None
         self._timer = None
         result: Any = None
-        failure: BaseException | None = None
+        failure: Exception | None = None
         try:
             result = call()
-        except SimCrash:
-            raise
-        except BaseException as error:
+        except Exception as error:
             failure = error
         self._undelivered = functools.partial(done, result, failure)
         self._owner.call_soon(self._deliver)
