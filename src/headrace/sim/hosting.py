@@ -75,8 +75,9 @@ class Hosting:
         self.world.look_at_recovery(server)
 
     def judge_failed_start(self, error: BaseException) -> None:
-        """A crash alone never stops a start; a failing disk may, and says so."""
-        if self.world.rotten is not None and isinstance(error, StopError):
+        """A crash alone never stops a start. A failing disk may, and says so; a rotten bit may,
+        and is named."""
+        if isinstance(error, StopError) and self._is_rot(error):
             self.world.note("rot found", code=error.stop_code)
             self.world.unrot()
             return
@@ -86,6 +87,12 @@ class Hosting:
         clock = isinstance(error, ClockPast)
         if not ((disk and "disk" in faults) or (clock and "clock" in faults)):
             self.world.faults.append(f"start: {type(error).__name__}: {error}")
+            self.world.unrot()
+
+    def _is_rot(self, error: StopError) -> bool:
+        rotten = self.world.rotten
+        damage = rotten.damage(self.world.machine.disk) if rotten is not None else None
+        return damage is not None and damage.explains(error)
 
 
 class OwnProcess(Hosting):

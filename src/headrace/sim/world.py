@@ -25,6 +25,7 @@ from headrace.sim.final import Recovery
 from headrace.sim.history import Happened, History
 from headrace.sim.hosting import Embedded, Hosting, OwnProcess
 from headrace.sim.observe import LogObserver
+from headrace.sim.rot import Rotten, rot
 from headrace.sim.seeds import derived
 from headrace.testing.sim_loop import SimLoop
 from headrace.testing.sim_network import SimNetwork
@@ -77,8 +78,8 @@ class World:
         ]
         self.workers = [HandlerWorker(self, f"worker {no}") for no in range(conditions.workers)]
         self.hosting: Hosting = Embedded(self) if conditions.embedded else OwnProcess(self)
-        self.rotten: tuple[str, bytes, int, int] | None = None
-        """File, its content, offset and bits of the fault that the next start has to find."""
+        self.rotten: Rotten | None = None
+        """The fault that the next start has to find."""
         self.is_over = False
         """Whatever ends from here on is not started again."""
         self._retired = False
@@ -219,23 +220,13 @@ class World:
 
     def rot(self, path: str, offset: int, bits: int) -> None:
         """These bits are wrong on the medium, until the next start has ended well or not."""
-        content = bytearray(self.machine.disk.peek(path))
-        content[offset] ^= bits
-        self.rotten = (path, bytes(content), offset, bits)
-        self.machine.disk.poke(path, bytes(content))
+        self.rotten = rot(self.machine.disk, path, offset, bits)
 
     def unrot(self) -> None:
         """What has rotted is as it was, unless it is gone or was written anew."""
         rotten, self.rotten = self.rotten, None
-        disk = self.machine.disk
-        if rotten is None:
-            return
-        path, rotted, offset, bits = rotten
-        folder, _, name = path.rpartition("/")
-        if name in disk.peek_names(folder) and disk.peek(path) == rotted:
-            content = bytearray(rotted)
-            content[offset] ^= bits
-            disk.poke(path, bytes(content))
+        if rotten is not None and rotten.is_there(self.machine.disk):
+            self.machine.disk.poke(rotten.path, rotten.right)
 
     def pause(self, process: SimProcess | None, duration_ms: int) -> None:
         if process is not None:
