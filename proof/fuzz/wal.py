@@ -23,6 +23,7 @@ from headrace.log.file.layout import Layout, base_name
 from headrace.log.file.repair import rebuild_current, truncate_at
 from headrace.log.file.segment_format import (
     BODY_OFFSET,
+    COMMIT_ALIGN_BYTES,
     SEGMENT_HEADER_BYTES,
     StoredCommit,
     decode_segment_header,
@@ -36,6 +37,7 @@ from proof.fuzz.target import expect
 from tests.recovery.story import ROOT, Story
 
 CALLS_OF_A_STEP_MAX = 40
+QUOTED_BYTES_MAX = 2_560
 WAYS = ("bit", "bit", "sector", "end", "drop", "twin")
 
 
@@ -96,7 +98,9 @@ def live_and_crash(story: Story) -> None:
 
 def do_something(story: Story) -> None:
     chance = story.rng.random()
-    if chance < 0.85:
+    if chance < 0.04:
+        story.append(1, quotation(story))
+    elif chance < 0.85:
         story.append()
     elif chance < 0.93:
         story.snapshot()
@@ -107,6 +111,15 @@ def do_something(story: Story) -> None:
         story.log.idle()
     else:
         story.close().start()
+
+
+def quotation(story: Story) -> bytes:
+    """A body with a segment of this very log in it, where its commits would begin in a file.
+
+    Salt and checksums fit; torn off its own header, such a body must not pass for commits.
+    """
+    segment = story.disk.peek(story.rng.choice(story.segments()))
+    return bytes(-BODY_OFFSET % COMMIT_ALIGN_BYTES) + segment[:QUOTED_BYTES_MAX]
 
 
 # --- lives that rot
