@@ -35,6 +35,11 @@ def test_a_due_job_that_stays_scheduled_is_stuck() -> None:
     late = complaints("EveryJobMovesOn", story, log_now_ms=story.now_ms + 20_000)
 
     assert "scheduled, and due for 10000 ms" in late[0]
+
+    later_ns = story.at_ns + 20_000 * NS_PER_MS
+    frozen = complaints("EveryJobMovesOn", story, at_ns=later_ns)
+
+    assert "scheduled, and due for 10000 ms" in frozen[0]
     assert complaints("EveryJobMovesOn", story, healed_ms=100) == []
 
 

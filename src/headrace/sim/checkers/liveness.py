@@ -9,7 +9,7 @@ from headrace.model import commands as c
 from headrace.model.limits import DEADLINE_STEP_MS, RECOVERY_GRACE_MS, REPEAT_MS
 from headrace.model.replies import SessionView
 from headrace.sim.checkers.base import Breaches, Checker, Life
-from headrace.sim.checkers.ledger import LEASED, READY, SCHEDULED, JobStory
+from headrace.sim.checkers.ledger import LEASED, READY, SCHEDULED, JobStory, Step
 from headrace.sim.final import UNANSWERED
 from headrace.sim.history import NEVER, Call, HandlerBegan, HandlerEnded, Happened, PushedLease
 
@@ -19,6 +19,8 @@ LATE_MS = 2_000
 """Timers, a turn, a commit and a push: a due job is served within this by an idle node."""
 DYING_MS = 10_000
 """Those who are ended before the faults are declared over died within this."""
+COMEBACK_MS = 15_000
+"""Once nothing breaks any more the server is there within this, and works."""
 NS_PER_MS = 1_000_000
 
 
@@ -57,8 +59,18 @@ class EveryJobMovesOn(Checker):
 
 
 def _overdue(life: Life, story: JobStory) -> str:
+    """By log time; and by the simulation's, in which a log clock that stands still is late."""
+    step = story.steps[-1]
     late_ms = life.final.log_now_ms - story.run_at_ms
+    waited_ms = _waited_ms(life, step) - (story.run_at_ms - step.now_ms)
+    late_ms = max(late_ms, waited_ms)
     return f"scheduled, and due for {late_ms} ms" if late_ms > LATE_MS else ""
+
+
+def _waited_ms(life: Life, step: Step) -> int:
+    """Since the step, as far as a server was there all the time."""
+    since_ms = (life.final.at_ns - step.event.at_ns) // NS_PER_MS
+    return min(since_ms, life.final.healed_ms - COMEBACK_MS)
 
 
 def _unserved(life: Life, story: JobStory) -> str:
@@ -110,7 +122,9 @@ class NoStuckLease(Checker):
 def _stuck(
     life: Life, story: JobStory, session: SessionView | None, known: set[tuple[bytes, int]]
 ) -> str:
-    held_ms = life.final.log_now_ms - story.at(story.token).now_ms  # type: ignore[union-attr]
+    claim = story.at(story.token)
+    assert claim is not None
+    held_ms = max(life.final.log_now_ms - claim.now_ms, _waited_ms(life, claim))
     if not story.session_id:
         lease_ms = _single_lease_ms(life, story)
         over_ms = held_ms - lease_ms - RECOVERY_GRACE_MS - LATE_MS
