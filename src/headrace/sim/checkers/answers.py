@@ -13,6 +13,7 @@ from headrace.model.queue import QueueSettings
 from headrace.model.replies import Changed, Purged
 from headrace.sim.checkers.asked import OK, REFUSED, Item, index_of
 from headrace.sim.checkers.base import Breaches, Checker, Life, is_refused
+from headrace.sim.checkers.content import is_done_so
 from headrace.sim.checkers.enqueued import crashed_after
 from headrace.sim.checkers.ledger import (
     CANCELLED,
@@ -88,11 +89,11 @@ class AnswersAreTrue(Checker):
 
 
 class NothingUnasked(Checker):
-    """A refused command leaves no record, and no record is there without a command."""
+    """A refused command leaves no record; no record is there without a command that wants it."""
 
     invariants = ("I1",)
     clauses = (3,)
-    promise = "A refused command changes nothing; what clients decide, a client has asked."
+    promise = "A refused command changes nothing; what clients decide, one has asked, just so."
 
     def breaches(self, life: Life) -> Breaches:
         unseen = life.final.unseen
@@ -101,11 +102,14 @@ class NothingUnasked(Checker):
             if command is None or command.__name__ in unseen or not _needs_cause(step):
                 continue
             items = _causes(life, step)
-            if any(_may_have(item, step) for item in items):
+            possible = [item for item in items if _may_have(item, step)]
+            if any(is_done_so(item, step) for item in possible):
                 continue
             if step.verb == "delete" and _purged(life, step):
                 continue
             word = "was refused, and happened" if items else "happened, and nobody asked"
+            if possible:
+                word = "happened, and nobody asked for it as it is in the log"
             calls = [item.call for item in items]
             yield self.violation(f"{step.verb} {word}", *calls, step.event, job_id=step.job.job_id)
         yield from self._queues(life)
@@ -144,9 +148,20 @@ def _cancelled(item: Item, story: JobStory) -> bool:
 
 
 def _rescheduled(item: Item, story: JobStory) -> bool:
-    reply = item.call.reply
+    """A job that is ready and shall be now leaves no record."""
+    reply, command = item.call.reply, item.call.command
+    assert isinstance(command, c.Reschedule)
     state = story.state_at(item.index)
-    return isinstance(reply, Changed) and state == reply.state and state in (SCHEDULED, READY)
+    stays = state == READY and not command.delay_ms
+    if not isinstance(reply, Changed) or state != reply.state or state not in (SCHEDULED, READY):
+        return False
+    return stays or any(
+        step.verb == "reschedule"
+        and step.index <= item.index
+        and step.event.at_ns >= item.call.called_ns
+        and is_done_so(item, step)
+        for step in story.steps
+    )
 
 
 def _reprioritized(item: Item, story: JobStory) -> bool:
@@ -249,8 +264,8 @@ BY_START_BY = "start_by"
 
 def _needs_cause(step: Step) -> bool:
     if step.verb == "release":
-        # What a session holds and does not know goes back with its resume or its close.
-        return not step.session_id
+        # What a session holds and does not know goes back, at once, with its resume or close.
+        return not step.session_id or step.started or step.run_at_ms > 0
     if step.verb == "cancel":
         return step.named == 0 and step.reason != BY_START_BY
     return True

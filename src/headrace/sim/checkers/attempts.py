@@ -6,6 +6,7 @@ from headrace.model.commands import ResumeSession, Started
 from headrace.model.limits import RESERVED_RETURNS_MAX
 from headrace.model.records import FATE_CANCELLED, FATE_DEAD, FATE_RETRY, LeasesExpired
 from headrace.sim.checkers.base import Breaches, Checker, Life
+from headrace.sim.checkers.content import GAVE_UP
 from headrace.sim.checkers.ledger import Step
 from headrace.sim.history import HandlerBegan
 
@@ -42,6 +43,8 @@ def _wrong_fate(step: Step) -> str:
 
 def _wrong_death(step: Step) -> str:
     policy, reason = step.policy, step.reason
+    if reason not in _DEATHS[step.verb]:
+        return f"dead of {reason!r}, which is no reason"
     if reason == "attempts" and policy is not None and step.attempt < policy.attempt_max:
         return f"dead after {step.attempt} of {policy.attempt_max} attempts"
     if reason == "never_started" and _returns(step) < RESERVED_RETURNS_MAX:
@@ -49,6 +52,10 @@ def _wrong_death(step: Step) -> str:
     if reason == "crashed" and policy is not None and _crashes(step) < policy.crash_max:
         return f"dead after {_crashes(step)} of {policy.crash_max} crashes"
     return ""
+
+
+_DEATHS = {"nack": ("attempts", GAVE_UP), "expire": ("attempts", "never_started", "crashed")}
+"""Who gave up, `NothingUnasked` compares with what was asked."""
 
 
 def _wrong_retry(step: Step) -> str:

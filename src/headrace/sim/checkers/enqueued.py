@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headrace.model.commands import Enqueue, Purge
+from headrace.model.commands import Enqueue, NewJob, Purge
 from headrace.model.job import JobSpec
-from headrace.model.records import EnqueuedJob, JobsEnqueued
 from headrace.model.replies import Enqueued
 from headrace.sim.checkers.asked import EXISTING, OK, UNKNOWN, Asked, Item
 from headrace.sim.checkers.base import Breaches, Checker, Life
+from headrace.sim.checkers.content import is_enqueued_so
 from headrace.sim.checkers.ledger import KEPT, JobStory, Step, word_of
 from headrace.sim.history import Call, HandlerBegan, PushedLease
 
@@ -90,16 +90,11 @@ class NothingInvented(Checker):
 
     def _asked_for(self, life: Life) -> Breaches:
         asked = life.asked
-        nameless = {
-            (spec, job.payload) for call in asked.nameless for spec, job in _nameless_jobs(call)
-        }
-        for event in life.ledger.records:
-            record = event.record
-            if type(record) is JobsEnqueued:
-                for job in record.jobs:
-                    if not _was_asked(asked, record.spec, job, nameless):
-                        message = "in the log, and nobody asked for it as it is there"
-                        yield self.violation(message, event, job_id=job.job_id)
+        nameless = [one for call in asked.nameless for one in _nameless_jobs(call)]
+        for step in life.ledger.steps:
+            if step.verb == "enqueue" and not _was_asked(asked, step, nameless):
+                message = "in the log, and nobody asked for it as it is there"
+                yield self.violation(message, step.event, job_id=step.job.job_id)
         if not life.ledger.whole and life.final.jobs is not None:
             for job_id in life.final.jobs:
                 if not asked.enqueues(job_id) and not nameless:
@@ -183,22 +178,17 @@ def _may_create(item: Item, job_id: bytes) -> bool:
     return item.outcome in (OK, UNKNOWN)
 
 
-def _was_asked(
-    asked: Asked, spec: JobSpec, job: EnqueuedJob, nameless: set[tuple[JobSpec, bytes]]
-) -> bool:
-    for item in asked.enqueues(job.job_id):
-        new = item.new_job
-        if (new.payload, new.priority, item.spec) == (job.payload, job.priority, spec):
-            return True
-    return (spec, job.payload) in nameless
+def _was_asked(asked: Asked, made: Step, nameless: list[tuple[NewJob, JobSpec]]) -> bool:
+    named = ((item.new_job, item.spec) for item in asked.enqueues(made.job.job_id))
+    return any(is_enqueued_so(new, spec, made) for new, spec in (*named, *nameless))
 
 
-def _nameless_jobs(call: Call) -> Iterator[tuple[JobSpec, EnqueuedJob]]:
+def _nameless_jobs(call: Call) -> Iterator[tuple[NewJob, JobSpec]]:
     command = call.command
     assert isinstance(command, Enqueue)
     for job in command.jobs:
         if not job.job_id and 0 <= job.spec < len(command.specs):
-            yield command.specs[job.spec], EnqueuedJob(b"", job.payload, job.priority)
+            yield job, command.specs[job.spec]
 
 
 def crashed_after(life: Life, call: Call) -> bool:

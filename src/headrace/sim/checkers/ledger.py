@@ -37,7 +37,7 @@ LIVE = WAITING | {LEASED}
 KEPT = LIVE | FINAL
 
 _WORDS = {ABSENT: "unknown", DELETED: "deleted", PRUNED: "pruned"}
-_NO_EXTRA = JobExtra()
+NO_EXTRA = JobExtra()
 _INDEX = attrgetter("index")
 
 
@@ -76,7 +76,7 @@ class JobStory:
         self.state = ABSENT
         self.spec = JobSpec("", "")
         self.payload = b""
-        self.extra = _NO_EXTRA
+        self.extra = NO_EXTRA
         self.token = 0
         """Of its newest lease, live or not."""
         self.ended_as = ABSENT
@@ -136,6 +136,7 @@ class Step:
         "policy",
         "priority",
         "reason",
+        "result",
         "run_at_ms",
         "session_id",
         "spec",
@@ -174,6 +175,8 @@ class Step:
         """Of an expiry: its holder had started it."""
         self.fate = -1
         self.reason = ""
+        self.result: bytes | None = None
+        """Of an ack."""
         self.policy: RetryPolicy | None = None
         """In force when an attempt ended."""
         self.paused = False
@@ -331,7 +334,7 @@ class Ledger:
             step = self._step(event, new.job_id, "enqueue")
             job = step.job
             job.spec, job.payload = record.spec, new.payload
-            job.extra = step.extra = new.extra or _NO_EXTRA
+            job.extra = step.extra = new.extra or NO_EXTRA
             job.token = 0
             job.begin(new.priority, new.run_at_ms)
             self._wait(step, new.run_at_ms, keeps_place=False)
@@ -356,8 +359,9 @@ class Ledger:
             step.close(step.was)
 
     def _jobs_succeeded(self, event: Recorded, record: records.JobsSucceeded) -> None:
-        for job_id, token, _ in record.results:
+        for job_id, token, result in record.results:
             step = self._step(event, job_id, "ack", token)
+            step.result = result
             step.job.attempt += 1
             step.policy = self._policy(step.job)
             self._finish(step, SUCCEEDED)
