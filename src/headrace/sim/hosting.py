@@ -30,6 +30,7 @@ from headrace.testing.sim_process import ProcessKilled, SimProcess
 if TYPE_CHECKING:
     from headrace.sim.world import World
 
+CHECKUP_PROBABILITY = 0.5
 RESTART_MS = (0, 20, 400, 3_000)
 
 
@@ -105,6 +106,7 @@ class OwnProcess(Hosting):
         self._drain_ms = 0
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._draw = random.Random(derived(world.seed, "restarts"))
+        self._draw_checkups = random.Random(derived(world.seed, "checkups"))
 
     @property
     def url(self) -> str:
@@ -152,18 +154,22 @@ class OwnProcess(Hosting):
 
     async def _look_after(self, process: SimProcess) -> None:
         """When it has ended another one is started, as an init system does."""
+        crashed = False
         try:
             await process.result()
         except (ProcessKilled, SimCrash):
-            pass
+            crashed = True
         except Exception as error:
             self.judge_failed_start(error)
         self.server = self._stopping = None
         if self.world.is_over:
             return
         await asyncio.sleep(self._draw.choice(RESTART_MS) / 1_000)
-        if not self.world.is_over:
-            self.begin()
+        if self.world.is_over:
+            return
+        if crashed and self._draw_checkups.random() < CHECKUP_PROBABILITY:
+            self.world.check_up()
+        self.begin()
 
 
 class Embedded(Hosting):

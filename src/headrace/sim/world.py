@@ -20,8 +20,9 @@ from headrace.engine.engine import Engine
 from headrace.model.commands import Command, Enqueue
 from headrace.server.compose import RunningServer
 from headrace.sim.actors import Asker, HandlerWorker
+from headrace.sim.checkup import check_up
 from headrace.sim.conditions import Conditions
-from headrace.sim.final import Recovery
+from headrace.sim.final import Checkup, Recovery
 from headrace.sim.history import Happened, History
 from headrace.sim.hosting import Embedded, Hosting, OwnProcess
 from headrace.sim.observe import LogObserver
@@ -58,6 +59,7 @@ class World:
         self.faults: list[str] = []
         """What broke that no checker needs a history for."""
         self.recoveries: list[Recovery] = []
+        self.checkups: list[Checkup] = []
         self.network = SimNetwork(loop, derived(seed, "network"))
         self.machine = SimMachine(loop, derived(seed, "a"), name="server", network=self.network)
         self.others = self.machine
@@ -179,6 +181,13 @@ class World:
             self.faults.append(
                 f"live state: at index {engine.last_index} it differs from a replay of the log"
             )
+
+    def check_up(self) -> None:
+        """While nobody serves: the tools of operators find what was damaged, and only that."""
+        disk = self.machine.disk
+        if self.observer.last_index and not disk.dead:
+            self.counts["checkups"] += 1
+            self.checkups.append(check_up(disk, self.clock.mono_ns(), self.rotten))
 
     # --- what breaks
 

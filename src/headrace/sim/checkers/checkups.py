@@ -1,4 +1,4 @@
-"""What the tools for operators say of a directory after each cycle."""
+"""What `headrace verify` says of a directory: after some of the crashes, and at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ class CheckupsAreClean(Checker):
 
     invariants = ("I15",)
     clauses = (1,)
-    promise = "doctor and verify find nothing after a crash, and just the damage that was done."
+    promise = (
+        "verify finds nothing wrong after a crash, and just the bit that has rotted, at its place."
+    )
     needs_log = False
 
     def breaches(self, life: Life) -> Breaches:
