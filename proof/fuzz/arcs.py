@@ -99,7 +99,13 @@ class _Traced:
 
 
 class _Monitored:
-    """Steps are told apart by the line before in the same code: enough to find branches."""
+    """Steps are told apart by the line before in the same code: enough to find branches.
+
+    Code that was met unwatched stays so, whoever watches next, until it is forgotten.
+    """
+
+    _met_for: tuple[str, ...] = ()
+    """The paths of whoever watched last."""
 
     def __init__(self, paths: tuple[str, ...]) -> None:
         self._paths = paths
@@ -113,6 +119,9 @@ class _Monitored:
         events = monitoring.events.LINE
         monitoring.register_callback(TOOL, events, self._on_line)
         monitoring.set_events(TOOL, events)
+        if _Monitored._met_for != self._paths:
+            monitoring.restart_events()
+            _Monitored._met_for = self._paths
         try:
             call()
         finally:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from headrace.codec.rows import decode_rows
 from headrace.model.errors import BadRequest
 from proof.fuzz import msgpack_tree, resealing, vectors
+from proof.fuzz.arcs import watcher
 from proof.fuzz.guided import Tally, run_guided, shrunk
 from proof.fuzz.judging import bounded_memory, judge, weigh
 from proof.fuzz.mutation import havoc
@@ -33,6 +35,16 @@ def test_bent_input_is_refused_with_a_word_or_means_something(name: str) -> None
 
     assert [finding.line() for finding in tally.findings] == []
     assert tally.arcs > 0
+
+
+def test_code_that_one_target_does_not_watch_is_seen_by_the_next() -> None:
+    [rows, *_] = vectors.rows()
+    elsewhere, there = watcher(["headrace/protocol"]), watcher(["headrace/codec"])
+
+    counts = [len(one.arcs_of(lambda: decode_rows(rows))) for one in (elsewhere, there) * 2]
+
+    assert counts[0] == counts[2] == 0
+    assert counts[1] == counts[3] > 0
 
 
 def test_search_of_one_seed_is_always_the_same() -> None:
