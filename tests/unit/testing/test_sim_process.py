@@ -372,11 +372,14 @@ def test_interrupt_inside_a_disk_call_is_for_whoever_runs_the_simulation(
         thread.submit(interrupted, lambda *answer: told.append(answer))
         await asyncio.sleep(10)
 
-    with pytest.raises(KeyboardInterrupt):
+    def simulate() -> None:
         if own_process:
             loop.run_until_complete(machine.start("p", main).wait())
         else:
             run_simulated(main)
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate()
 
     assert told == []
 
