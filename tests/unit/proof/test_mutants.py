@@ -6,9 +6,11 @@ import ast
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from proof.mutants import hunting
 from proof.mutants.catalog import MUTANTS, all_mutants
 from proof.mutants.hunting import Baselines, Verdict, hunt
 from proof.mutants.mutant import CLASSES, Catcher, Mutant
@@ -45,6 +47,23 @@ def test_tests_that_are_named_exist() -> None:
             [path] = [part for part in catcher.arguments if part.startswith("tests/")][:1] or [""]
             if named and path.endswith(".py"):
                 assert f"{named}" in (ROOT / path).read_text(), (mutant.name, named)
+
+
+def test_verdicts_are_of_the_tree_with_its_hunters_and_without_its_catalogues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hunting, "ROOT", tmp_path)
+    digests = {hunting.tree_digest()}
+    for name in ("src/a.py", "tests/b.py", "proof/result.py", "proof/mutants/asking.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+        digests.add(hunting.tree_digest())
+    assert len(digests) == 5
+
+    for name in hunting.CATALOGUES:
+        assert (ROOT / name).exists()
+        (tmp_path / name).write_text(name)
+    assert hunting.tree_digest() in digests
 
 
 def test_names_are_unique_and_there_are_enough_in_every_class() -> None:
