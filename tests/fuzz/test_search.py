@@ -5,6 +5,7 @@ Little of it runs here; `python -m proof.fuzz parsers` is the same for as long a
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 
@@ -51,6 +52,16 @@ def test_search_of_one_seed_is_always_the_same() -> None:
     once, again = (run_guided(TARGETS["duration"], 300, 3, lambda: True, Tally()) for _ in "ab")
 
     assert once == again
+
+
+def test_what_a_lock_is_found_to_say_does_not_depend_on_who_runs_here() -> None:
+    [here, *_] = TARGETS["lock"].seeds()
+    outcomes = [
+        TARGETS["lock"].check(here.replace(b"pid=1\n", b"pid=%d\n" % pid))
+        for pid in (os.getpid(), 99_999_999)
+    ]
+
+    assert outcomes[0] == outcomes[1]
 
 
 def test_search_goes_on_from_what_reached_something_new() -> None:

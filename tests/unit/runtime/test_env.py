@@ -237,6 +237,7 @@ def test_host_knows_this_process_and_that_an_ended_one_is_gone(env: Env) -> None
     assert env.host.process_exists(os.getpid())
     assert not env.host.process_exists(ended.pid)
     assert not env.host.process_exists(0)
+    assert not env.host.process_exists(10**12)
     assert env.host.hostname() == socket.gethostname()
     assert env.host.open_files_max() > 0
     assert env.host.environ()["PATH"] == os.environ["PATH"]
