@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from headrace.model import records as r
-from headrace.model.commands import Ack
+from headrace.model.commands import Ack, Revive
+from headrace.model.errors import OutcomeUnknown, WrongState
 from headrace.model.job import State
 from headrace.model.replies import JobReply, Problem, Settled
 from headrace.sim.checkers import ALL
 from headrace.sim.final import Final
 from headrace.sim.history import HandlerBegan, History
-from tests.unit.sim.telling import Telling, complaints, insert, last_call
+from tests.unit.sim.telling import BY_CLIENT, Telling, complaints, insert, last_call
 
 
 def leased() -> tuple[Telling, bytes, int]:
@@ -119,6 +120,19 @@ def test_a_revived_job_has_a_winner_for_each_of_its_lives() -> None:
     lease = story.claim_one()
     story.begin(*lease)
     story.ack(lease)
+
+    assert complaints("OneWinner", story) == []
+
+
+def test_a_revival_that_was_refused_is_no_second_life() -> None:
+    story, job_id, token = ended()
+    call = story.history.call(BY_CLIENT, Revive(job_id), story.tick())
+    call.error, call.returned_ns = WrongState(), story.tick()
+    story.history.events.append(HandlerBegan(story.tick(), "worker 2", job_id, token + 3, 2))
+
+    assert "started again" in complaints("OneWinner", story)[0]
+
+    call.error = OutcomeUnknown()
 
     assert complaints("OneWinner", story) == []
 

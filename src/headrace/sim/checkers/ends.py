@@ -108,7 +108,7 @@ class OneWinner(Checker):
 
 def lives_twice(life: Life, job_id: bytes) -> bool:
     """Revived, or enqueued anew when its id was long forgotten: each life has its own end."""
-    if life.asked.items(job_id, "revive"):
+    if any(item.outcome != REFUSED for item in life.asked.items(job_id, "revive")):
         return True
     story = life.ledger.stories.get(job_id)
     if story is not None and sum(step.verb == "enqueue" for step in story.steps) > 1:
