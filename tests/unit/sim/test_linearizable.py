@@ -16,6 +16,7 @@ from headrace.model.commands import (
     GetJob,
     Nack,
     NewJob,
+    OpenSession,
     Release,
     Return,
     Revive,
@@ -172,6 +173,39 @@ def test_a_resurrected_job_is_not_unless_somebody_revived_it() -> None:
 
     assert seen.complaint() == "get: ready under lease 0"
     assert revived.complaint() == ""
+
+
+def test_only_who_serves_a_job_may_hold_it_unseen() -> None:
+    """A job that is leased to nobody's knowledge can die; this one cannot."""
+    elsewhere, here = Seen(), Seen()
+    for one, queue in ((elsewhere, "video"), (here, "mail")):
+        one.call(OpenSession(bytes(16), "w", "h", 1, "", ("send",), (queue,), 1), None)
+        one.enqueue()
+        one.get(State.DEAD)
+
+    assert elsewhere.complaint() == "get: dead under lease 0"
+    assert here.complaint() == ""
+
+
+def test_who_claims_a_job_without_an_answer_may_hold_it_unseen() -> None:
+    elsewhere, here = Seen(), Seen()
+    for one, kind in ((elsewhere, "cut"), (here, "send")):
+        one.enqueue()
+        one.call(Claim(("mail",), (kind,)), OutcomeUnknown())
+        one.get(State.DEAD)
+
+    assert elsewhere.complaint() == "get: dead under lease 0"
+    assert here.complaint() == ""
+
+
+def test_the_verdict_does_not_hang_on_what_was_looked_at_before() -> None:
+    seen = Seen()
+    seen.enqueue()
+    seen.get(State.DEAD)
+    life = Life(seen.history, Final())
+    assert life.asked.calls(OpenSession) == []
+
+    assert [one.checker for one in Linearizable().judge(life)] == ["Linearizable"]
 
 
 def test_a_token_granted_twice_or_out_of_order_is_not() -> None:

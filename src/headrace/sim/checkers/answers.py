@@ -64,7 +64,7 @@ class AnswersAreTrue(Checker):
 
     def _purges(self, life: Life) -> Breaches:
         by_index = {event.index: event for event in life.ledger.records}
-        for call in life.asked.of_type[c.Purge]:
+        for call in life.asked.calls(c.Purge):
             if not isinstance(call.reply, Purged) or not call.reply.count:
                 continue
             event = by_index.get(call.reply.index)
@@ -78,7 +78,7 @@ class AnswersAreTrue(Checker):
     def _queues(self, life: Life) -> Breaches:
         changes = _settings_by_queue(life)
         for kind, holds in _QUEUE_HOLDS.items():
-            for call in life.asked.of_type[kind]:
+            for call in life.asked.calls(kind):
                 index = index_of(call)
                 if call.reply is None or not index:
                     continue
@@ -119,7 +119,7 @@ class NothingUnasked(Checker):
         asked = {
             call.command.queue  # type: ignore[attr-defined]
             for kind in kinds
-            for call in life.asked.of_type[kind]
+            for call in life.asked.calls(kind)
             if not is_refused(call)
         }
         for event in life.ledger.records:
@@ -296,5 +296,5 @@ def _purged(life: Life, step: Step) -> bool:
         call.command.queue == step.spec.queue  # type: ignore[attr-defined]
         and step.was in call.command.states  # type: ignore[attr-defined]
         and not is_refused(call)
-        for call in life.asked.of_type[c.Purge]
+        for call in life.asked.calls(c.Purge)
     )

@@ -11,7 +11,6 @@ A call of ten jobs is ten items, each with an outcome of its own:
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -90,17 +89,17 @@ class Asked:
     """All calls of a history, by what they are about."""
 
     def __init__(self, history: History) -> None:
-        self.of_job: defaultdict[bytes, list[Item]] = defaultdict(list)
+        self.of_job: dict[bytes, list[Item]] = {}
         """Items in order of their calls."""
-        self.of_lease: defaultdict[tuple[bytes, int], list[Item]] = defaultdict(list)
+        self.of_lease: dict[tuple[bytes, int], list[Item]] = {}
         """Acks, nacks, releases and extends."""
-        self.of_type: defaultdict[type[c.Command], list[Call]] = defaultdict(list)
+        self._calls: dict[type[c.Command], list[Call]] = {}
         self.granted: dict[tuple[bytes, int], Call] = {}
         """Leases that the answer to a `Claim` named."""
         self.nameless: list[Call] = []
         """Enqueues without an answer, of jobs that the server was to name."""
         for call in history.calls:
-            self.of_type[type(call.command)].append(call)
+            self._calls.setdefault(type(call.command), []).append(call)
             note = _NOTES.get(type(call.command))
             if note is not None:
                 note(self, call, call.command)
@@ -118,6 +117,10 @@ class Asked:
             for item in items:
                 if item.is_early and item.call.returned_ns < last_ns:
                     item.outcome, item.code = UNKNOWN, ""
+
+    def calls(self, kind: type[c.Command]) -> list[Call]:
+        """All of this type, in order."""
+        return self._calls.get(kind, [])
 
     def enqueues(self, job_id: bytes) -> list[Item]:
         return [item for item in self.of_job.get(job_id, ()) if item.verb == "enqueue"]
@@ -142,14 +145,14 @@ class Asked:
             if position in existing:
                 item.outcome, item.existing = EXISTING, existing[position]
             _take_problem(item, problems)
-            self.of_job[job_id].append(item)
+            self._note(item)
 
     def _claim(self, call: Call, command: c.Claim) -> None:
         if isinstance(call.reply, Claimed):
             for group in call.reply.groups:
                 for job in group.jobs:
                     self.granted[job.job_id, group.token] = call
-                    self.of_job[job.job_id].append(Item(call, "claim", job.job_id, group.token))
+                    self._note(Item(call, "claim", job.job_id, group.token))
 
     def _ack(self, call: Call, command: c.Ack) -> None:
         self._settle(call, "ack", ((job_id, token) for job_id, token, _ in command.results))
@@ -168,12 +171,15 @@ class Asked:
         for position, (job_id, token) in enumerate(leases):
             item = Item(call, verb, job_id, token, position)
             _take_problem(item, problems)
-            self.of_job[job_id].append(item)
-            self.of_lease[job_id, token].append(item)
+            self._note(item)
+            self.of_lease.setdefault((job_id, token), []).append(item)
 
     def _one(self, call: Call, command: Any) -> None:
         verb = _VERBS[type(command)]
-        self.of_job[command.job_id].append(Item(call, verb, command.job_id))
+        self._note(Item(call, verb, command.job_id))
+
+    def _note(self, item: Item) -> None:
+        self.of_job.setdefault(item.job_id, []).append(item)
 
 
 def _by_position(problems: list[Problem] | None) -> dict[int, Problem]:

@@ -104,7 +104,7 @@ class OnlyStartsAreCharged(Checker):
 
     def breaches(self, life: Life) -> Breaches:
         started = _started_leases(life)
-        shown = life.asked.of_type[Started]
+        shown = life.asked.calls(Started)
         sees_starts = bool(shown) or "Started" not in life.final.unseen
         for step in life.ledger.steps:
             if not step.session_id:
@@ -132,10 +132,10 @@ def _started_leases(life: Life) -> set[tuple[bytes, int]]:
     found = {
         (event.job_id, event.token) for event in life.history.events if type(event) is HandlerBegan
     }
-    for call in life.asked.of_type[Started]:
+    for call in life.asked.calls(Started):
         assert isinstance(call.command, Started)
         found.update(call.command.leases)
-    for call in life.asked.of_type[ResumeSession]:
+    for call in life.asked.calls(ResumeSession):
         assert isinstance(call.command, ResumeSession)
         found.update((held.job_id, held.token) for held in call.command.held if held.started)
     return found

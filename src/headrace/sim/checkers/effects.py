@@ -89,7 +89,7 @@ class WaitsAreAnswered(Checker):
     needs_log = False
 
     def breaches(self, life: Life) -> Breaches:
-        for call in life.asked.of_type[WaitJob]:
+        for call in life.asked.calls(WaitJob):
             command, reply = call.command, call.reply
             assert isinstance(command, WaitJob)
             if not isinstance(reply, JobReply) or reply.job is None or command.wait_ms <= 0:
@@ -105,7 +105,7 @@ class WaitsAreAnswered(Checker):
     def _told_late(self, life: Life) -> Breaches:
         """While nothing is broken, the end of the job is the end of the wait."""
         calm_ns = calm_until_ns(life)
-        for call in life.asked.of_type[WaitJob]:
+        for call in life.asked.calls(WaitJob):
             story = life.ledger.stories.get(call.command.job_id)  # type: ignore[attr-defined]
             if story is None or call.returned_ns >= calm_ns:
                 continue
@@ -119,7 +119,7 @@ class WaitsAreAnswered(Checker):
 
     def _overslept(self, life: Life) -> Breaches:
         """The job ended while the wait was under way, and the answer shows an older state."""
-        for call in life.asked.of_type[WaitJob]:
+        for call in life.asked.calls(WaitJob):
             command, reply = call.command, call.reply
             assert isinstance(command, WaitJob)
             story = life.ledger.stories.get(command.job_id)
@@ -147,7 +147,7 @@ class WatchersAreTold(Checker):
                 told.setdefault((event.actor, event.job_id), []).append(event.at_ns)
                 yield from self._true(life, event)
         calm_ns = calm_until_ns(life)
-        for call in life.asked.of_type[Watch]:
+        for call in life.asked.calls(Watch):
             if isinstance(call.reply, Settled) and call.returned_ns < calm_ns:
                 until_ns = calm_ns
                 if call.actor in life.final.gone_actors:

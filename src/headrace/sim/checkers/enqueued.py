@@ -53,7 +53,7 @@ class NothingLost(Checker):
         assert life.final.jobs is not None
         there = job_id in life.final.jobs
         taken = [item for item in enqueues if item.outcome == OK]
-        removed = life.asked.items(job_id, "delete") or life.asked.of_type[Purge]
+        removed = life.asked.items(job_id, "delete") or life.asked.calls(Purge)
         if taken and not there and not removed:
             yield self.violation("acknowledged, and unknown", taken[0].call, job_id=job_id)
         if there and not any(_may_create(item, job_id) for item in enqueues):
@@ -120,7 +120,7 @@ class CallsAreWhole(Checker):
     promise = "An atomic call happens as a whole; any other is answered item by item."
 
     def breaches(self, life: Life) -> Breaches:
-        for call in life.asked.of_type[Enqueue]:
+        for call in life.asked.calls(Enqueue):
             command = call.command
             assert isinstance(command, Enqueue)
             if isinstance(call.reply, Enqueued):

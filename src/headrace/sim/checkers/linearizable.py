@@ -161,13 +161,12 @@ class _Arounds:
         # Log time may have jumped, when the wall clock did and the node began anew.
         log_ms = times[-1][1] - times[0][1] if times else 0
         self._forgets = max(span_ms, log_ms) > REMEMBER_MS // 2
-        events, asked = life.history.events, life.asked.of_type
-        self._unseen = (
-            c.OpenSession in asked
-            or any(call.reply is None for call in asked[c.Claim])
-            or any(isinstance(event, PushedLease | HandlerBegan) for event in events)
+        self._takers = [call for call in life.asked.calls(c.Claim) if call.reply is None]
+        self._takers += life.asked.calls(c.OpenSession)
+        self._workers_unknown = not life.asked.calls(c.OpenSession) and any(
+            isinstance(event, PushedLease | HandlerBegan) for event in life.history.events
         )
-        self._known: dict[tuple[bool, bool], Surroundings] = {}
+        self._known: dict[tuple[bool, bool, bool], Surroundings] = {}
 
     def of(self, items: list[Item]) -> Surroundings:
         start_by = any(
@@ -177,15 +176,27 @@ class _Arounds:
             for item in items
         )
         cancels = any(item.verb == "cancel" for item in items)
-        found = self._known.get((start_by, cancels))
+        unseen = self._workers_unknown or any(_may_take(call, items) for call in self._takers)
+        found = self._known.get((start_by, cancels, unseen))
         if found is None:
-            found = self._known[start_by, cancels] = Surroundings(
+            found = self._known[start_by, cancels, unseen] = Surroundings(
                 start_by=start_by,
                 cancels=cancels,
-                unseen=self._unseen,
+                unseen=unseen,
                 forgets=self._forgets,
             )
         return found
+
+
+def _may_take(call: Call, items: list[Item]) -> bool:
+    """A lease that nobody sees may be granted to this session or claim: it serves the job."""
+    command = call.command
+    assert isinstance(command, c.OpenSession | c.Claim)
+    specs = [item.spec for item in items if item.verb == "enqueue"]
+    return not specs or any(
+        spec is not None and spec.queue in command.queues and spec.kind in command.kinds
+        for spec in specs
+    )
 
 
 def _grants(life: Life) -> dict[bytes, dict[int, tuple[int, object]]]:
@@ -200,7 +211,7 @@ def _grants(life: Life) -> dict[bytes, dict[int, tuple[int, object]]]:
 
 def _purges(life: Life) -> dict[str, list[Call]]:
     found: defaultdict[str, list[Call]] = defaultdict(list)
-    for call in life.asked.of_type[c.Purge]:
+    for call in life.asked.calls(c.Purge):
         if not is_refused(call):
             found[call.command.queue].append(call)  # type: ignore[attr-defined]
     return found

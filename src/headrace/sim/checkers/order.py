@@ -110,7 +110,7 @@ class ClaimsFit(Checker):
         yield from self._answered(life)
 
     def _answered(self, life: Life) -> Breaches:
-        for call in life.asked.of_type[Claim]:
+        for call in life.asked.calls(Claim):
             command, groups = call.command, getattr(call.reply, "groups", [])
             assert isinstance(command, Claim)
             if sum(len(group.jobs) for group in groups) > command.jobs_max:

@@ -102,7 +102,7 @@ class EffectsArrive(Checker):
                     yield self.violation(message, claim, proof, job_id=job_id)
 
     def _news(self, life: Life, connections: _Connections, arrived: dict[Owed, int]) -> Breaches:
-        for call in life.asked.of_type[c.Watch]:
+        for call in life.asked.calls(c.Watch):
             if not isinstance(call.reply, Settled):
                 continue
             for story, end in _watched(life, call, call.reply):
@@ -114,7 +114,7 @@ class EffectsArrive(Checker):
                     yield self.violation(message, call, end.event, proof, job_id=story.job_id)
 
     def _waits(self, life: Life, connections: _Connections) -> Breaches:
-        for call in life.asked.of_type[c.WaitJob]:
+        for call in life.asked.calls(c.WaitJob):
             story = life.ledger.stories.get(call.command.job_id)  # type: ignore[attr-defined]
             end = None if story is None else _end_after(story, call.called_ns)
             if story is None or end is None:
@@ -131,7 +131,7 @@ def _speakers(life: Life) -> dict[bytes, list[Call]]:
     """By session, the calls that made a connection its own, in order."""
     found: defaultdict[bytes, list[Call]] = defaultdict(list)
     for kind in (c.OpenSession, c.ResumeSession):
-        for call in life.asked.of_type[kind]:
+        for call in life.asked.calls(kind):
             found[call.command.session_id].append(call)  # type: ignore[attr-defined]
     for calls in found.values():
         calls.sort(key=_called_ns)
