@@ -1,7 +1,7 @@
 """A history as a few readable lines: who asked what, what came back, what broke.
 
-Jobs are called by the order of their first appearance (`job 3`), times are seconds since
-the life began.
+Jobs are called by the order of their first appearance (`job 3`), sessions too; times are
+seconds since the life began.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from headrace.model.commands import Enqueue, NewJob
+from headrace.model.commands import Command, Enqueue, NewJob
 from headrace.model.errors import HeadraceError
 from headrace.model.job import State
+from headrace.model.records import Record
 from headrace.sim.history import (
     NEVER,
     Call,
@@ -33,11 +34,12 @@ NS_PER_S = 1_000_000_000
 
 
 class Transcript:
-    """Names the jobs of one history."""
+    """Names the jobs and the sessions of one history."""
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._names: dict[bytes, str] = {}
+        self._jobs: dict[bytes, str] = {}
+        self._sessions: dict[bytes, str] = {}
         times = [call.called_ns for call in history.calls]
         times += [event.at_ns for event in history.events]
         self._began_ns = min(times, default=0)
@@ -45,9 +47,17 @@ class Transcript:
             if isinstance(call.command, Enqueue):
                 for job in call.command.jobs:
                     self.name(job.job_id)
+            self._name_session(call.command)
+        for event in history.events:
+            if isinstance(event, Recorded):
+                self._name_session(event.record)
 
     def name(self, job_id: bytes) -> str:
-        return self._names.setdefault(job_id, f"job {len(self._names) + 1}")
+        return self._jobs.setdefault(job_id, f"job {len(self._jobs) + 1}")
+
+    def _name_session(self, told: Command | Record) -> None:
+        if session_id := getattr(told, "session_id", b""):
+            self._sessions.setdefault(session_id, f"session {len(self._sessions) + 1}")
 
     def lines(self, about: bytes = b"") -> list[str]:
         """Everything in order; with `about`, only what names that job, and faults."""
@@ -99,7 +109,8 @@ class Transcript:
     def shown(self, value: Any) -> str:
         """Names for ids, default fields left out."""
         if isinstance(value, bytes):
-            return self.name(value) if len(value) == ID_BYTES else _cut(repr(value))
+            known = self._jobs.get(value) or self._sessions.get(value)
+            return known or _cut(repr(value) if value.isascii() else value.hex())
         if isinstance(value, msgspec.Struct):
             return f"{type(value).__name__}({self._fields(value)})"
         if isinstance(value, (list, tuple, set)):
