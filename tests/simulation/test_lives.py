@@ -14,7 +14,10 @@ from unittest import mock
 import pytest
 
 from headrace.cli.main import main
+from headrace.codec.rows import encode_rows
 from headrace.engine.turn import Turn
+from headrace.model.rows import Row
+from headrace.runtime import snapshots
 from headrace.sim.campaign import campaign
 from headrace.sim.checkers import ALL
 from headrace.sim.life import (
@@ -145,6 +148,16 @@ def test_a_disk_that_does_not_sync_is_found_out() -> None:
 
     signs = ("gone", "the log", "E-")
     assert any(sign in violation for violation in outcome.violations for sign in signs)
+
+
+def test_a_snapshot_that_lacks_a_row_is_found_out_when_it_is_published() -> None:
+    def without_one(rows: list[Row]) -> bytes:
+        return encode_rows(rows[1:])
+
+    with mock.patch.object(snapshots, "encode_rows", without_one):
+        outcome = first_broken(range(SEEDS_FOR_A_BUG))
+
+    assert any(one.startswith("the snapshot of index") for one in outcome.violations)
 
 
 def test_each_checker_says_what_it_owns() -> None:

@@ -161,6 +161,7 @@ def _judged(world: World, plan: Plan, final: Final) -> Lived:
     counts = dict(world.counts)
     counts["calls"] = len(world.history.calls)
     counts["records"] = world.observer.last_index
+    counts["snapshots compared"] = world.observer.snapshots_compared
     counts["jobs linearized"] = judgement.jobs - judgement.undecided
     counts["jobs undecided"] = judgement.undecided
     counts["simulated ms"] = int((world.loop.time() - world.began_s) * 1_000)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from headrace.client.target import AnyLink, LinkEvents, Target
 from headrace.codec.records import decode_records
 from headrace.engine.engine import Engine
-from headrace.log.base import Commit, Epoch
+from headrace.log.base import Commit, Epoch, SnapshotInfo
 from headrace.log.file.log import FileLog
 from headrace.log.file.snapshot_file import FileSnapshot
+from headrace.log.file.snapshot_writer import FileSnapshotWriter
 from headrace.model.commands import Command
 from headrace.model.env import Clock
 from headrace.model.errors import HeadraceError, Internal
@@ -23,6 +24,7 @@ from headrace.model.handshake import Welcome
 from headrace.model.options import EngineOptions
 from headrace.model.pushes import FinishedPushed, JobsPushed, Push
 from headrace.sim.history import Call, Connected, History, PushedLease, Recorded, ToldEnd
+from headrace.sim.shelf import engine_of
 
 
 class LogObserver:
@@ -39,8 +41,11 @@ class LogObserver:
         self.snapshot_index = 0
         self.found_index = 0
         """Where the newest recovery began, and the end of what it found."""
+        self.snapshots_compared = 0
         self._clock = clock
         self._bodies: dict[int, bytes] = {}
+        self._digests: dict[int, str] = {}
+        """Of the replica, where a snapshot was taken."""
 
     def durable(self, commit: Commit) -> None:
         """The commit is on the medium; of one that was seen before, nothing happens."""
@@ -59,6 +64,8 @@ class LogObserver:
         for record in decode_records(commit.body, commit.record_count):
             self.last_index += 1
             self.replica.apply(self.last_index, record)
+            if self.last_index in self._digests:
+                self._digests[self.last_index] = self.replica.digest()
             self.history.events.append(Recorded(at_ns, self.last_index, commit.now_ms, record))
 
     def recovered(self, snapshot_index: int, commits: Iterator[Commit]) -> Iterator[Commit]:
@@ -73,6 +80,16 @@ class LogObserver:
         self.snapshot_index, self.found_index = snapshot_index, last
         if last < self.last_index:
             self.faults.append(f"records {last + 1} to {self.last_index} were durable and are gone")
+
+    def snapshot_begun(self, index: int) -> None:
+        """What the replica is at that index, now or soon, is kept."""
+        self._digests[index] = self.replica.digest() if index == self.last_index else ""
+
+    def snapshot_published(self, index: int, blocks: list[bytes]) -> None:
+        """Only what was durable by then, and just that, is in it."""
+        self.snapshots_compared += 1
+        if engine_of(blocks).digest() != self._digests.get(index):
+            self.faults.append(f"the snapshot of index {index} differs from a replay of the log")
 
     def _compare(self, commit: Commit) -> None:
         if commit.record_count and self._bodies.get(commit.first_index) != commit.body:
@@ -89,10 +106,37 @@ class ObservedLog(FileLog):
         self.observer.durable(commit)
         return index
 
+    def begin_snapshot(self, epoch: Epoch, index: int) -> FileSnapshotWriter:
+        writer = super().begin_snapshot(epoch, index)
+        self.observer.snapshot_begun(index)
+        return cast(FileSnapshotWriter, ObservedWriter(writer, self.observer, index))
+
     def recover(self) -> tuple[FileSnapshot | None, Iterator[Commit]]:
         snapshot, commits = super().recover()
         index = snapshot.info.index if snapshot else 0
         return snapshot, self.observer.recovered(index, commits)
+
+
+class ObservedWriter:
+    """Keeps what it passes on, until it is published and was compared."""
+
+    def __init__(self, writer: FileSnapshotWriter, observer: LogObserver, index: int) -> None:
+        self._writer = writer
+        self._observer = observer
+        self._index = index
+        self._blocks: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+    def write(self, block: bytes) -> bool:
+        self._blocks.append(bytes(block))
+        return self._writer.write(block)
+
+    def publish(self) -> SnapshotInfo:
+        info = self._writer.publish()
+        self._observer.snapshot_published(self._index, self._blocks)
+        return info
 
 
 class ObservedTarget:

@@ -1,8 +1,8 @@
-"""What the newest snapshot of a directory holds, and where the log behind it leads."""
+"""What a snapshot holds, and where the log behind the newest one of a directory leads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from headrace.codec.records import decode_records
 from headrace.codec.rows import decode_rows
@@ -30,10 +30,7 @@ def newest_snapshot(env: LogEnv, directory: str, last_index: int) -> list[Snapsh
         snapshot, commits = log.recover()
         if snapshot is None or snapshot.info.index > last_index:
             return []
-        engine = Engine()
-        for block in snapshot.blocks():
-            engine.load_rows(decode_rows(block))
-        engine.finish_load()
+        engine = engine_of(snapshot.blocks())
         loaded = engine.digest()
         for index, record in _records(commits):
             if index <= last_index:
@@ -41,6 +38,15 @@ def newest_snapshot(env: LogEnv, directory: str, last_index: int) -> list[Snapsh
         return [SnapshotFacts(snapshot.info.index, loaded, engine.digest())]
     finally:
         log.close()
+
+
+def engine_of(blocks: Iterable[bytes]) -> Engine:
+    """One with the state that a snapshot of these blocks holds."""
+    engine = Engine()
+    for block in blocks:
+        engine.load_rows(decode_rows(block))
+    engine.finish_load()
+    return engine
 
 
 def _records(commits: Iterator[Commit]) -> Iterator[tuple[int, Record]]:
