@@ -62,5 +62,5 @@ bench: .venv/.installed
 clean:
 	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	    .import_linter_cache
-	find src tests tools examples benchmarks -name __pycache__ -type d -prune \
+	find src tests proof tools examples benchmarks -name __pycache__ -type d -prune \
 	    -exec rm -rf {} + 2>/dev/null || true

@@ -13,7 +13,6 @@ SDK_RECONNECT = checks(
     "servers that are killed under their clients", "tests/e2e/test_sdk_reconnect.py"
 )
 SDK_EXECUTORS = checks("handlers in threads and processes", "tests/e2e/test_sdk_executors.py")
-WORKER_BAD_LUCK = checks("workers with bad luck", "tests/e2e/test_worker_bad_luck.py")
 
 CALLS = (
     Mutant(

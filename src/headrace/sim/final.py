@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.engine.engine import Lease
 from headrace.model.options import EngineOptions
-from headrace.model.replies import JobView, QueueView, SessionView
+from headrace.model.replies import JobView, SessionView
 from headrace.sim.history import NEVER, Recorded
 
 UNANSWERED = frozenset({"Started", "Progress", "LogLines", "Heartbeat"})
@@ -77,7 +77,6 @@ class Final(msgspec.Struct, kw_only=True):
     leases: list[Lease] | None = None
     """Live ones."""
     sessions: list[SessionView] = []
-    queues: list[QueueView] = []
     gauges: dict[str, float] = {}
     options: EngineOptions = EngineOptions()
     """Of the engine that ran last."""

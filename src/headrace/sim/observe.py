@@ -38,9 +38,6 @@ class LogObserver:
         """What a log must never do."""
         self.found = (0, 0, 0)
         """By the newest recovery: index of its snapshot, records behind it, last index."""
-        self.snapshot_index = 0
-        self.found_index = 0
-        """Where the newest recovery began, and the end of what it found."""
         self.snapshots_compared = 0
         self._clock = clock
         self._bodies: dict[int, bytes] = {}
@@ -77,7 +74,6 @@ class LogObserver:
             count += commit.record_count
             yield commit
         self.found = (snapshot_index, count, last)
-        self.snapshot_index, self.found_index = snapshot_index, last
         if last < self.last_index:
             self.faults.append(f"records {last + 1} to {self.last_index} were durable and are gone")
 

@@ -222,18 +222,8 @@ class SimTransport(asyncio.Transport):
 
     # --- asyncio.Transport
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        assert self._protocol is not None
-        return self._protocol
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = protocol
-
     def is_closing(self) -> bool:
         return self._closing
-
-    def is_reading(self) -> bool:
-        return self._reading and not self._closing
 
     def pause_reading(self) -> None:
         self._reading = False
@@ -249,9 +239,6 @@ class SimTransport(asyncio.Transport):
         self._high_bytes = high
         self._low_bytes = high // 4 if low is None else low
         self._pause_protocol_if_full()
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low_bytes, self._high_bytes
 
     def get_write_buffer_size(self) -> int:
         return len(self._unsent)

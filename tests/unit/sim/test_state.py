@@ -14,7 +14,6 @@ from headrace.model.errors import UnknownJob
 from headrace.model.options import EngineOptions
 from headrace.model.queue import DURABILITY_ASYNC, QueueSettings
 from headrace.model.replies import JobReply, JobView
-from headrace.sim.checkers import ReplicaChecker
 from headrace.sim.final import Checkup, Recovery, SnapshotFacts
 from headrace.sim.history import Recorded
 from tests.unit.sim.telling import Telling, complaints, drop, insert, last_call, records_of
@@ -162,34 +161,6 @@ def test_a_job_that_should_be_gone_is_seen() -> None:
     jobs[bytes(16)] = copy.deepcopy(next(iter(jobs.values())))
 
     assert "unknown by the log, and there" in complaints("ViewsFitTheLedger", story, jobs=jobs)[0]
-
-
-# --- ReplicaChecker
-
-
-def test_a_replica_agrees_with_a_live_engine_and_tells_when_not() -> None:
-    story = lived()
-    replica = ReplicaChecker()
-    for event in story.history.events:
-        if isinstance(event, Recorded):
-            replica.on_event(event)
-
-    assert replica.difference(story.engine) == ""
-
-    story.engine.state.next_number += 1
-
-    assert "differ" in replica.difference(story.engine)
-
-    story.enqueue(1)
-
-    assert replica.difference(story.engine) == ""  # its newest record is not durable yet
-
-
-def test_a_replica_tells_of_a_log_that_does_not_replay() -> None:
-    replica = ReplicaChecker()
-    replica.on_event(Recorded(0, 7, 0, r.TimePassed(1)))
-
-    assert "replay fails at index 7" in replica.difference(Telling().engine)
 
 
 # --- LogKeepsWhatItHad

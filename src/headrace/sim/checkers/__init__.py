@@ -16,7 +16,6 @@ from headrace.sim.checkers.checkups import CheckupsAreClean
 from headrace.sim.checkers.consistency import (
     OneState,
     ReadersSeeTheLog,
-    ReplicaChecker,
     ViewsFitTheLedger,
 )
 from headrace.sim.checkers.due import LogTimeGrows, NeverAfterStartBy, NeverEarly
@@ -136,7 +135,6 @@ __all__ = [
     "Final",
     "Judgement",
     "Life",
-    "ReplicaChecker",
     "Violation",
     "check_all",
 ]

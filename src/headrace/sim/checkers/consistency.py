@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from headrace.engine.engine import Engine
-from headrace.model.errors import HeadraceError
 from headrace.model.replies import JobView
 from headrace.sim.checkers.base import Breaches, Checker, Life
 from headrace.sim.checkers.ledger import FINAL, KEPT, LEASED, JobStory, word_of
-from headrace.sim.history import Recorded
 
 
 class OneState(Checker):
@@ -105,39 +102,3 @@ def _compared(view: JobView, story: JobStory) -> list[tuple[str, object, object]
     if view.payload is not None:
         found.append(("its payload", view.payload, story.payload))
     return found
-
-
-class ReplicaChecker:
-    """A second engine that knows nothing but the log, beside the one that lives.
-
-    For whoever can look at the live engine while it lives: feed it every record, and ask it
-    whenever the live one stands at a commit.
-    """
-
-    def __init__(self, replica: Engine | None = None) -> None:
-        self.replica = replica or Engine()
-        self.fault = ""
-
-    def on_event(self, event: Recorded) -> None:
-        """The record is applied, unless replay has failed before."""
-        if self.fault:
-            return
-        try:
-            self.replica.apply(event.index, event.record)
-        except (HeadraceError, KeyError, IndexError) as error:
-            self.fault = f"index {event.index}: {error!r}"
-
-    def difference(self, live: Engine) -> str:
-        """Why `live` is not what its log says; `` when it is.
-
-        A live engine that is ahead of its log has a turn that is not durable yet: nothing is
-        said of it then.
-        """
-        if self.fault:
-            return f"replay fails at {self.fault}"
-        if live.last_index != self.replica.last_index:
-            behind = live.last_index < self.replica.last_index
-            return "the live engine is behind its log" if behind else ""
-        if live.digest() != self.replica.digest():
-            return f"live and replayed state differ at index {live.last_index}"
-        return ""

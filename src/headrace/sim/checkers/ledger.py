@@ -111,9 +111,6 @@ class JobStory:
         """Its steps behind this index."""
         return self.steps[bisect_right(self.steps, index, key=_INDEX) :]
 
-    def has(self, verb: str) -> bool:
-        return any(step.verb == verb for step in self.steps)
-
 
 class Step:
     """One record did one thing to one job. Fields show the job as it stands after it."""
