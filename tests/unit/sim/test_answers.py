@@ -10,8 +10,10 @@ from headrace.model import commands as c
 from headrace.model import records as r
 from headrace.model.errors import Overloaded, WrongState
 from headrace.model.queue import QueueSettings
-from headrace.sim.history import NEVER
+from headrace.model.replies import Problem, Settled
+from headrace.sim.history import NEVER, Connected
 from tests.unit.sim.telling import (
+    BY_CLIENT,
     Telling,
     complaints,
     drop,
@@ -226,6 +228,26 @@ def test_a_repeated_cancel_may_have_met_its_own_effect() -> None:
     error.index -= 1
 
     assert complaints("NothingUnasked", story) != []
+
+
+def test_who_kept_its_connection_was_refused_what_did_not_happen() -> None:
+    """One call of `client 1` has left once; only over a new connection may it have left twice."""
+    story = Telling()
+    story.history.events.append(Connected(story.tick(), BY_CLIENT))
+    nack(story)
+    call = last_call(story, c.Nack)
+    assert isinstance(call.reply, Settled)
+    call.reply.problems = [Problem(0, "stale_lease", "")]
+
+    assert "was refused, and happened" in complaints("NothingUnasked", story)[0]
+
+    story.history.events.append(Connected(call.returned_ns, "client 2"))
+
+    assert complaints("NothingUnasked", story) != []
+
+    story.history.events.append(Connected(call.returned_ns, BY_CLIENT))
+
+    assert complaints("NothingUnasked", story) == []
 
 
 def test_an_effect_after_the_answer_is_not_that_of_the_call() -> None:

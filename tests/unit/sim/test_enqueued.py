@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from headrace.model.commands import Enqueue, NewJob
 from headrace.model.errors import OutcomeUnknown, Overloaded
-from headrace.model.job import JobSpec
+from headrace.model.job import JobSpec, State
 from headrace.model.queue import DURABILITY_ASYNC
 from headrace.model.records import EnqueuedJob, EpochStarted, JobsEnqueued
 from headrace.model.replies import Enqueued, Existing, Problem
 from headrace.sim.checkers import ALL
 from headrace.sim.final import Final
-from headrace.sim.history import NEVER, HandlerBegan, History, PushedLease
+from headrace.sim.history import NEVER, Connected, HandlerBegan, History, PushedLease
 from tests.unit.sim.telling import (
+    BY_CLIENT,
     Telling,
     complaints,
     drop,
@@ -90,6 +91,24 @@ def test_an_item_with_a_problem_must_not_be_in_the_log() -> None:
     reply.problems = [Problem(0, "payload_too_large", "")]
 
     assert "refused, and yet in the log" in complaints("NothingLost", story)[0]
+
+
+def test_who_kept_its_connection_has_not_made_the_job_that_it_was_told_is_there() -> None:
+    story = Telling()
+    story.history.events.append(Connected(story.tick(), BY_CLIENT))
+    job_id = story.new_id()
+    story.run(Enqueue([SPEC], [NewJob(job_id, 0, b"{}")]))
+    call = last_call(story, Enqueue)
+    assert isinstance(call.reply, Enqueued)
+    call.reply.existing = [Existing(0, job_id, State.READY)]
+
+    assert "refused, and yet in the log" in complaints("NothingLost", story)[0]
+    assert "enqueue of an existing job" in complaints("Linearizable", story)[0]
+
+    story.history.events.append(Connected(call.returned_ns, BY_CLIENT))
+
+    assert complaints("NothingLost", story) == []
+    assert complaints("Linearizable", story) == []
 
 
 def test_an_early_answer_may_be_undone_by_a_crash_and_by_nothing_else() -> None:

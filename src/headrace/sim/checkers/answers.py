@@ -15,6 +15,7 @@ from headrace.sim.checkers.asked import OK, REFUSED, Item, index_of
 from headrace.sim.checkers.base import Breaches, Checker, Life, is_refused
 from headrace.sim.checkers.content import is_done_so
 from headrace.sim.checkers.enqueued import crashed_after
+from headrace.sim.checkers.excuses import may_have_left_twice
 from headrace.sim.checkers.ledger import (
     CANCELLED,
     DELETED,
@@ -102,7 +103,7 @@ class NothingUnasked(Checker):
             if command is None or command.__name__ in unseen or not _needs_cause(step):
                 continue
             items = _causes(life, step)
-            possible = [item for item in items if _may_have(item, step)]
+            possible = [item for item in items if _may_have(life, item, step)]
             if any(is_done_so(item, step) for item in possible):
                 continue
             if step.verb == "delete" and _purged(life, step):
@@ -279,14 +280,14 @@ def _causes(life: Life, step: Step) -> list[Item]:
     return life.asked.items(step.job.job_id, verb)
 
 
-def _may_have(item: Item, step: Step) -> bool:
+def _may_have(life: Life, item: Item, step: Step) -> bool:
     at_ns, call = step.event.at_ns, item.call
     if at_ns != NEVER and at_ns < call.called_ns:
         return False
     if item.outcome == REFUSED:
         if item.verb not in _REPEATED or isinstance(call.error, Unavailable):
             return False
-        return item.index >= step.index
+        return item.index >= step.index and may_have_left_twice(life, call)
     answered = item.outcome == OK and not item.is_early and call.returned_ns != NEVER
     return not (answered and at_ns > call.returned_ns)
 

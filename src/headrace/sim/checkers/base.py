@@ -19,7 +19,7 @@ from headrace.sim.checkers.asked import Asked
 from headrace.sim.checkers.ledger import Ledger
 from headrace.sim.checkers.replayed import Replayed
 from headrace.sim.final import Final
-from headrace.sim.history import NEVER, Call, Event, History
+from headrace.sim.history import NEVER, Call, Connected, Event, History
 
 Evidence = Call | Event
 
@@ -56,6 +56,15 @@ class Life:
     @cached_property
     def replayed(self) -> Replayed:
         return Replayed(self.ledger.records, self.history.calls, self.final)
+
+    @cached_property
+    def connected_ns(self) -> dict[str, list[int]]:
+        """By actor, when each of its connections began; those are missing of whom nobody knows."""
+        found: dict[str, list[int]] = {}
+        for event in self.history.events:
+            if type(event) is Connected:
+                found.setdefault(event.actor, []).append(event.at_ns)
+        return found
 
 
 Breaches = Iterator[Violation]

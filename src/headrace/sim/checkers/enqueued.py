@@ -10,6 +10,7 @@ from headrace.model.replies import Enqueued
 from headrace.sim.checkers.asked import EXISTING, OK, UNKNOWN, Asked, Item
 from headrace.sim.checkers.base import Breaches, Checker, Life
 from headrace.sim.checkers.content import is_enqueued_so
+from headrace.sim.checkers.excuses import may_have_left_twice
 from headrace.sim.checkers.ledger import KEPT, JobStory, Step, word_of
 from headrace.sim.history import Call, HandlerBegan, PushedLease
 
@@ -42,7 +43,7 @@ class NothingLost(Checker):
             if not (item.is_early and crashed_after(life, item.call)):
                 message = "acknowledged, and not in the log"
                 yield self.violation(message, item.call, job_id=job_id)
-        if made and not any(_may_create(item, job_id) for item in enqueues):
+        if made and not any(_may_create(life, item) for item in enqueues):
             calls = [item.call for item in enqueues]
             yield self.violation(
                 "refused, and yet in the log", *calls, made[0].event, job_id=job_id
@@ -56,7 +57,7 @@ class NothingLost(Checker):
         removed = life.asked.items(job_id, "delete") or life.asked.calls(Purge)
         if taken and not there and not removed:
             yield self.violation("acknowledged, and unknown", taken[0].call, job_id=job_id)
-        if there and not any(_may_create(item, job_id) for item in enqueues):
+        if there and not any(_may_create(life, item) for item in enqueues):
             yield self.violation("refused, and yet there", enqueues[0].call, job_id=job_id)
 
     def _still_there(self, life: Life) -> Breaches:
@@ -170,11 +171,11 @@ def _before(item: Item, step: Step) -> bool:
     return not item.index or step.index <= item.index
 
 
-def _may_create(item: Item, job_id: bytes) -> bool:
+def _may_create(life: Life, item: Item) -> bool:
     """`existing` of its own id: the call was repeated, and its first try had made the job."""
     if item.outcome == EXISTING:
         assert item.existing is not None
-        return item.existing.job_id == job_id
+        return item.existing.job_id == item.job_id and may_have_left_twice(life, item.call)
     return item.outcome in (OK, UNKNOWN)
 
 

@@ -15,6 +15,7 @@ from headrace.model.limits import REMEMBER_MS
 from headrace.model.replies import Changed
 from headrace.sim.checkers.asked import EXISTING, OK, REFUSED, UNKNOWN, Item
 from headrace.sim.checkers.base import Breaches, Checker, Life, is_refused
+from headrace.sim.checkers.excuses import may_have_left_twice
 from headrace.sim.checkers.job_model import (
     ABSENT,
     DEAD,
@@ -54,7 +55,8 @@ _NANOS = 1_000_000
 class _Job:
     """All operations on one job."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, life: Life, around: Surroundings) -> None:
+        self.life = life
         self.around = around
         self.operations: list[Operation[States]] = []
 
@@ -122,7 +124,7 @@ def operations_of(life: Life) -> Iterator[tuple[bytes, list[Operation[States]]]]
     for job_id, items in life.asked.of_job.items():
         if _is_made_anew(life, job_id):
             continue
-        job = _job(items, grants.get(job_id, {}), around.of(items))
+        job = _job(life, items, grants.get(job_id, {}), around.of(items))
         if nameless and not any(item.verb == "enqueue" for item in items):
             job.begin()
         for call in purges.get(_queue_of(items), ()):
@@ -135,7 +137,7 @@ def _is_made_anew(life: Life, job_id: bytes) -> bool:
     story = life.ledger.stories.get(job_id)
     made = [step for step in story.steps if step.verb == "enqueue"] if story is not None else []
     asked = [item for item in life.asked.enqueues(job_id) if item.outcome in (OK, UNKNOWN)]
-    return len(made) > len(asked)
+    return len(made) > max(1, len(asked))
 
 
 def _at(source: object) -> int:
@@ -232,8 +234,13 @@ def _is_open(call: Call) -> bool:
     return call.reply is None
 
 
-def _job(items: list[Item], tokens: dict[int, tuple[int, object]], around: Surroundings) -> _Job:
-    job = _Job(around)
+def _job(
+    life: Life,
+    items: list[Item],
+    tokens: dict[int, tuple[int, object]],
+    around: Surroundings,
+) -> _Job:
+    job = _Job(life, around)
     granted = {item.token for item in items if item.verb == "claim"}
     for token, (seen_ns, event) in tokens.items():
         if token not in granted:
@@ -246,7 +253,8 @@ def _job(items: list[Item], tokens: dict[int, tuple[int, object]], around: Surro
             granted.add(item.token)
             job.grant(item.token, item.call.called_ns, item.call)
         _OPERATIONS[item.verb](job, item)
-        if item.verb in _REPEATED and (item.outcome == REFUSED or revives):
+        repeated = item.verb in _REPEATED and (item.outcome == REFUSED or revives)
+        if repeated and may_have_left_twice(life, item.call):
             _repeated(job, item)
     return job
 
@@ -283,8 +291,9 @@ def _enqueue(job: _Job, item: Item) -> None:
     elif item.outcome == EXISTING:
         assert item.existing is not None
         if item.existing.job_id == item.job_id:
-            # Its own first try may have made the job that it then found.
-            job.add(item, created, "enqueue, first try", may_not=True)
+            if may_have_left_twice(job.life, item.call):
+                # Its own first try may have made the job that it then found.
+                job.add(item, created, "enqueue, first try", may_not=True)
             job.read(item, existing(item.existing.state), "enqueue of an existing job")
     elif item.code == "id_conflict" and item.call.reply is not None:
         job.read(item, existing(0), "enqueue in conflict")
