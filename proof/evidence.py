@@ -21,7 +21,7 @@ import msgspec
 
 from headrace.sim.checkers import ALL, NOT_APPLICABLE
 from proof import museum
-from proof.page import Gap, Judge, Promise, Sources, page
+from proof.page import Gap, Invariant, Judge, Promise, Sources, page
 from proof.parts import PARTS
 from proof.result import ROOT, Result, kept
 
@@ -30,7 +30,7 @@ PUBLISHED = ROOT / "proof" / "published.jsonl"
 PROMISES = ROOT / "proof" / "promises.toml"
 NOT_COVERED = ROOT / "proof" / "not_covered.toml"
 
-Row = TypeVar("Row", Promise, Gap)
+Row = TypeVar("Row", Promise, Invariant, Gap)
 
 
 def judges() -> list[Judge]:
@@ -41,6 +41,10 @@ def judges() -> list[Judge]:
 
 def promises() -> list[Promise]:
     return _rows(PROMISES, "promise", Promise)
+
+
+def invariants() -> list[Invariant]:
+    return _rows(PROMISES, "invariant", Invariant)
 
 
 def gaps() -> list[Gap]:
@@ -54,7 +58,15 @@ def _rows(path: Path, name: str, kind: type[Row]) -> list[Row]:
 
 def sources(results: Iterable[Result]) -> Sources:
     """These results, of the oldest commit first, with the catalogues as they are."""
-    return Sources(list(results), promises(), judges(), museum.load(), gaps(), PARTS)
+    return Sources(
+        results=list(results),
+        promises=promises(),
+        invariants=invariants(),
+        judges=judges(),
+        bugs=museum.load(),
+        gaps=gaps(),
+        parts=PARTS,
+    )
 
 
 # --- which results count

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from proof.museum import HARMS, Bug
 from proof.parts import Part
 from proof.result import Result
+from proof.tables import folded, of, table
+from proof.volumes import newest, newest_whole, of_part, runs, volumes
 
 
 class Promise(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,6 +31,13 @@ class Promise(msgspec.Struct, forbid_unknown_fields=True):
     """Beside those that own one of its clauses or invariants."""
     breaks: list[str] = []
     """Words of mutants that break it beside those."""
+
+
+class Invariant(msgspec.Struct, forbid_unknown_fields=True):
+    """What must hold at any moment of a life; promises name them."""
+
+    id: str
+    words: str
 
 
 class Gap(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,6 +60,7 @@ class Sources(msgspec.Struct):
     results: list[Result]
     """Oldest first; of committed code only."""
     promises: list[Promise]
+    invariants: list[Invariant]
     judges: list[Judge]
     bugs: list[Bug]
     gaps: list[Gap]
@@ -72,23 +82,29 @@ _HEAD = """# Evidence
 
 Written by `make evidence` from the results of the runs that it names; edits are overwritten.
 It says what one headrace node promises, who looks whether the promise is kept, how much was
-run, what was found, and what nobody has looked at. Every figure can be made again by the
-command in the [last section](#run-it-again).
+run, what was found, and what nobody has looked at. Every figure can be made again by one
+command, on the commit that it was made on: see the [last section](#run-it-again).
 """
+
+
+_PROMISED = (
+    "The [guarantees](guarantees.md), in the pieces in which they are tested, and what must hold"
+    " for them.\n\n"
+)
 
 
 def page(sources: Sources) -> str:
     """The whole page."""
     sections = [
         _HEAD + _runs_in_words(sources.results),
-        "## What is promised\n\n" + _promised(sources.promises),
+        "## What is promised\n\n" + _PROMISED + _promised(sources.promises),
         "## How each promise is tested\n\n" + _tested(sources),
-        "## How much was run\n\n" + _volumes(sources),
+        "## How much was run\n\n" + volumes(sources.parts, sources.results),
         "## What was found and mended\n\n" + _found(sources),
-        "## Mutants\n\n" + _mutants(sources.results),
+        "## Mutants\n\n" + _mutants(sources.results, sources.judges),
         "## What is not covered\n\n" + _gaps(sources.gaps),
         "## What did not run\n\n" + _notes(sources.results),
-        "## Run it again\n\n" + _commands(sources.parts),
+        "## Run it again\n\n" + _commands(sources),
     ]
     return "\n".join(section.rstrip() + "\n" for section in sections)
 
@@ -102,10 +118,11 @@ def _runs_in_words(results: Sequence[Result]) -> str:
     machines = list(dict.fromkeys(result.machine or "unknown" for result in results))
     first, last = results[0], results[-1]
     commits = len({result.commit for result in results})
-    return (
-        f"\nThe results are of commits `{first.commit}` to `{last.commit}` ({commits} of them),"
-        f" from {first.began_at[:10]} to {last.began_at[:10]}, on: {'; '.join(machines)}.\n"
-    )
+    days = sorted({result.began_at[:10] for result in results})
+    when = f"from {days[0]} to {days[-1]}" if len(days) > 1 else f"of {days[0]}"
+    which = f"commits `{first.commit}` to `{last.commit}` ({commits} of them)"
+    which = which if commits > 1 else f"commit `{first.commit}`"
+    return f"\nThe results are of {which}, {when}, on: {'; '.join(machines)}.\n"
 
 
 def _promised(promises: Sequence[Promise]) -> str:
@@ -128,13 +145,29 @@ def _tested(sources: Sources) -> str:
             )
         )
     said = (
-        "Checkers judge the whole history of a simulated life, and those of real processes; tests"
-        " show one thing each. The last column counts the mutants that break the promise and were"
-        " caught; the [table below](#mutants) names them.\n\n"
+        "A checker judges the whole history of a life, simulated or of real processes; a test"
+        " shows one thing. Real processes show the calls about jobs, pushes, handlers, the log,"
+        " and at the end every job; they have no gauges, sessions, recoveries, digests of the"
+        " live state, reads and waits to look at, and what judges those judges simulated lives"
+        " alone. The last column counts the mutants that break the promise and were caught; the"
+        " [table below](#mutants) names them.\n\n"
     )
     checkers = [f"- `{judge.name}`: {judge.promise}" for judge in sources.judges]
-    table = _table(("promise", "checkers", "tests", "mutants"), rows)
-    return f"{said}{table}\n\nWhat each checker looks after:\n\n" + "\n".join(checkers)
+    blocks = [
+        said + table(("promise", "checkers", "tests", "mutants"), rows),
+        "What each checker looks after:\n\n" + "\n".join(checkers),
+        "The invariants behind them, by the numbers that checkers, mutants and gaps carry:\n\n"
+        + _invariants(sources),
+    ]
+    return "\n\n".join(blocks)
+
+
+def _invariants(sources: Sources) -> str:
+    rows = [
+        (one.id, one.words, _spans(j.name for j in sources.judges if one.id in j.invariants))
+        for one in sources.invariants
+    ]
+    return table(("", "what must hold", "checkers"), rows)
 
 
 def _judging(promise: Promise, judges: Iterable[Judge]) -> list[Judge]:
@@ -159,68 +192,6 @@ def _breaking(promise: Promise, results: Sequence[Result]) -> Iterator[str]:
             yield name
 
 
-def _volumes(sources: Sources) -> str:
-    rows, others = [], []
-    for part in sources.parts:
-        mine = [result for result in sources.results if result.part == part.name]
-        newest = _newest(mine)
-        sums = _sums(newest[-1:] if part.is_catalogue else mine)
-        rows.append(
-            (
-                part.name,
-                part.says,
-                f"{part.planned:,} {part.unit}" if part.planned else "all there are",
-                _counted(sums, [name for name in part.counts if name in sums]) or "not run",
-                _failures_in_words(mine, newest),
-                f"{sum(result.seconds for result in mine) / 60:.0f}",
-                f"`{newest[-1].commit}`" if newest else "",
-            )
-        )
-        rest = _counted(sums, [name for name in sums if name not in part.counts])
-        others += [f"- {part.name}: {rest}"] if rest else []
-    said = (
-        "Sums over all runs of these commits. A run has an hour for everything: a part that is"
-        " slower than planned keeps its share of the time and does less. *Failures* are of the"
-        " newest commit on which the part ran; earlier ones led to an entry of the museum and a"
-        " mend, or to a better check.\n\n"
-    )
-    heads = ("part", "what it does", "a run plans", "run", "failures", "minutes", "newest commit")
-    lines = [line for part in sources.parts for line in _failures(sources.results, part.name)]
-    blocks = [
-        said + _table(heads, rows),
-        "What befell them, by the names of the results:\n\n" + "\n".join(others) if others else "",
-        "What failed:\n\n" + "\n".join(lines) if lines else "",
-    ]
-    return "\n\n".join(block for block in blocks if block)
-
-
-def _newest(results: Sequence[Result]) -> list[Result]:
-    return [result for result in results if result.commit == results[-1].commit]
-
-
-def _sums(results: Sequence[Result]) -> Counter[str]:
-    sums: Counter[str] = Counter()
-    for result in results:
-        sums.update(result.counts)
-    return sums
-
-
-def _counted(sums: Counter[str], names: Iterable[str]) -> str:
-    return ", ".join(f"{sums[name]:,} {name.replace('_', ' ')}" for name in names if sums[name])
-
-
-def _failures_in_words(results: Sequence[Result], newest: Sequence[Result]) -> str:
-    now = sum(len(result.failures) for result in newest)
-    before = sum(len(result.failures) for result in results) - now
-    return f"{now} ({before} before)" if before else f"{now}"
-
-
-def _failures(results: Sequence[Result], part: str) -> Iterator[str]:
-    newest = _newest([result for result in results if result.part == part])
-    for result in newest:
-        yield from (f"- {part}: {failure}" for failure in result.failures)
-
-
 def _found(sources: Sources) -> str:
     bugs = sources.bugs
     back = _latest_details(sources.results, "museum")
@@ -232,16 +203,18 @@ def _found(sources: Sources) -> str:
         for bug in sorted(bugs, key=lambda bug: HARMS.index(bug.harm))
     ]
     said = (
-        f"{_of(len(bugs), 'bug is', 'bugs are')} kept in `tests/museum/catalog.toml`, each with"
+        f"{of(len(bugs), 'bug is', 'bugs are')} kept in `tests/museum/catalog.toml`, each with"
         " the change that puts it back into the code of today and the test that then fails. In"
         f" the newest run {shown} of them were put back and noticed. *Not recorded*: the commit"
-        " does not say what showed it. One again: `python -m proof.museum --only BUG`.\n\n"
+        " does not say what showed it. One again:"
+        " `.venv/bin/python -m proof.museum --only BUG`.\n\n"
     )
     heads = ("bug", "what went wrong", "found by", "mended in")
-    return said + _table(("bugs", "what it came to"), summary) + "\n\n" + _table(heads, rows)
+    summed = table(("bugs", "what it came to"), summary)
+    return f"{said}{summed}\n\n" + folded("All of them", table(heads, rows))
 
 
-def _mutants(results: Sequence[Result]) -> str:
+def _mutants(results: Sequence[Result], judges: Sequence[Judge]) -> str:
     details = _latest_details(results, "mutants")
     if not details:
         return "Not run."
@@ -250,20 +223,51 @@ def _mutants(results: Sequence[Result]) -> str:
             f"`{name}`",
             str(row.get("mistake", "")),
             str(row.get("caught by", "")) or f"**{row.get('outcome', '')}**",
-            f"{row.get('count', '')} {row.get('counts', '')}, {row.get('seconds', '')} s",
+            f"{_of_some(row)}, {row.get('seconds', '')} s",
         )
         for name, row in sorted(
             details.items(), key=lambda item: (str(item[1].get("class")), item[0])
         )
     ]
-    caught = sum(row.get("outcome") == "caught" for row in details.values())
+    caught = [row for row in details.values() if row.get("outcome") == "caught"]
     said = (
         "A suite that is green says little until it has been seen red. Of"
-        f" {len(details)} known-bad changes of the code {caught} were caught; the third column"
-        " says by whom, the fourth after how much. One again:"
-        " `python -m proof.mutants --again --only MUTANT`.\n\n"
+        f" {of(len(details), 'known-bad change')} of the code {len(caught)} were caught."
+        " One again: `.venv/bin/python -m proof.mutants --again --only MUTANT`.\n\n"
     )
-    return said + _table(("mutant", "mistake", "caught by", "after"), rows)
+    first = Counter(_catcher(row) for row in caught)
+    summary = [(f"{count}", name) for name, count in sorted(first.items(), key=_most_first)]
+    below = (
+        "The third column says who caught it: after the colon the checker, the test, or the"
+        " exception that a run ended with"
+        f"{_exceptions(caught, judges)}; the fourth after how much.\n\n"
+    )
+    heads = ("mutant", "mistake", "caught by", "after")
+    every = folded("All of them", below + table(heads, rows))
+    return f"{said}{table(('mutants', 'caught by'), summary)}\n\n{every}"
+
+
+def _of_some(row: Mapping[str, str | int]) -> str:
+    count, what = int(row.get("count", 0)), str(row.get("counts", ""))
+    return of(count, what.removesuffix("s"), what)
+
+
+def _catcher(row: Mapping[str, str | int]) -> str:
+    name = str(row.get("caught by", "")).partition(": ")[0]
+    return "a test of one thing" if name.endswith(".py") else name
+
+
+def _most_first(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
+
+
+def _exceptions(caught: Sequence[Mapping[str, str | int]], judges: Sequence[Judge]) -> str:
+    """Words that look like checkers and are none."""
+    told = {str(row.get("caught by", "")).partition(": ")[2] for row in caught}
+    checkers = {judge.name for judge in judges}
+    found = sorted(word for word in told if word.isidentifier() and word not in checkers)
+    found = [word for word in found if word != word.lower()]
+    return f" ({', '.join(f'`{word}`' for word in found)})" if found else ""
 
 
 def _gaps(gaps: Sequence[Gap]) -> str:
@@ -274,43 +278,51 @@ def _notes(results: Sequence[Result]) -> str:
     """Of the newest commit of each part."""
     lines: list[str] = []
     for part in dict.fromkeys(result.part for result in results):
-        for result in _newest([result for result in results if result.part == part]):
-            lines += [f"- {part}: {note}" for note in result.notes]
+        for result in newest(of_part(results, part)):
+            lines += [f"- {part}: {note.removeprefix('did not run: ')}" for note in result.notes]
     return "\n".join(dict.fromkeys(lines)) or "Everything ran."
 
 
-def _commands(parts: Sequence[Part]) -> str:
-    rows = [(part.name, f"`{part.shown}`", part.ci) for part in parts]
+def _commands(sources: Sources) -> str:
+    rows = [(part.name, f"`{part.shown}`", part.ci) for part in sources.parts]
     said = (
-        "`make prove` runs all of it in an hour on two processors, `make evidence` writes this"
-        " page. Every failure line of a run carries the command that shows that failure alone.\n\n"
+        "In a fresh clone, with Python 3.11 or newer and `make`:\n\n"
+        "- `make .venv/.installed` makes the environment `.venv`, which all commands below need;"
+        " the other targets make it by themselves.\n"
+        "- `make prove` runs all parts in an hour on two processors, and `make evidence` adds its"
+        " results to this page.\n"
+        "- A command of this table runs one part with the volume that is planned for it, however"
+        " long that takes.\n"
+        "- Every failure line of a run carries the command that shows that failure alone.\n\n"
     )
-    return said + _table(("part", "command", "in CI (`make test-proof`)"), rows)
+    again = (
+        "The sums above are made of these. `git switch --detach COMMIT`, `make .venv/.installed`,"
+        " and the command does the cases of that run again: exactly those where a part counts by"
+        " seeds or numbers, and as many as fit into the same time elsewhere."
+    )
+    blocks = [said + table(("part", "command", "in CI (`make test-proof`)"), rows)]
+    if sources.results:
+        shown = table_of_runs(sources)
+        blocks.append(f"### The runs\n\n{again}\n\n" + shown)
+    return "\n\n".join(blocks)
+
+
+def table_of_runs(sources: Sources) -> str:
+    count = of(len(sources.results), "run")
+    return folded(f"{count}, oldest commit first", runs(sources.parts, sources.results))
 
 
 # --- helpers
 
 
-def _of(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
-
-
 def _latest_details(results: Sequence[Result], part: str) -> dict[str, dict[str, str | int]]:
-    """Rows of a part on its newest commit; a later run overrides an earlier one."""
+    """Rows of the newest whole run of a part, and of what came after it."""
+    mine = of_part(results, part)
     rows: dict[str, dict[str, str | int]] = {}
-    for result in _newest([result for result in results if result.part == part]):
+    for result in [newest_whole(mine), *newest(mine)] if mine else []:
         rows.update(result.details)
     return rows
 
 
 def _spans(names: Iterable[str]) -> str:
     return "<br>".join(f"`{name}`" for name in names) or "none"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

@@ -98,6 +98,51 @@ def test_only_results_of_committed_code_of_our_history_count(
         evidence._counts.cache_clear()
 
 
+def test_what_is_the_same_in_each_run_is_not_added_up() -> None:
+    volumes = section(page(sample()), "How much was run")
+
+    assert "| 3,000 seeds, 900,000 operations |" in volumes
+    assert "| 100 calls |" in volumes  # of the newest run that was not cut short
+    assert "| 110 cases of vectors, 110 cases of the search |" in volumes
+    assert "in the newest run: 95 inputs taken" in volumes
+
+
+def test_page_says_whether_the_simulator_is_as_quick_as_it_was_meant_to_be() -> None:
+    slow, quick = sample(), sample()
+    for one in quick.results:
+        one.seconds = 1.0
+
+    assert "a second and processor, is **missed**: on its newest commit it did 6,667" in page(slow)
+    assert "a second and processor, is **reached**" in page(quick)
+
+
+def test_each_run_is_shown_with_the_command_that_does_its_cases_again() -> None:
+    rows = section(page(sample()), "Run it again").splitlines()
+
+    (row,) = [row for row in rows if row.startswith("| simulation | `aaaaaaaaaa` |")]
+    assert "--seeds 1000 --seed-from 1000 --budget-s" in row
+    assert row.endswith("| 1,000 seeds | 90 | 1 |")
+    assert sum("`aaaaaaaaaa`" in row or "`bbbbbbbbbb`" in row for row in rows) == len(
+        sample().results
+    )
+
+
+def test_every_invariant_that_is_named_is_explained() -> None:
+    text = page(evidence.sources(evidence.published()))
+    explained = {one.id for one in evidence.invariants()}
+
+    assert set(re.findall(r"\bI\d+\b", text)) == explained
+    assert explained == {f"I{number}" for number in range(1, 16)}
+
+
+def test_exception_that_ended_a_run_is_not_passed_off_as_a_checker() -> None:
+    caught = sample()
+    caught.results[-3].details["any-token"]["caught by"] = "simulation: LogGap"
+    (row,) = [one for one in page(caught).splitlines() if "the exception that a run ended" in one]
+
+    assert "(`LogGap`)" in row
+
+
 def test_each_part_says_how_it_is_run_again() -> None:
     commands = section(page(sample()), "Run it again")
 
