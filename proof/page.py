@@ -119,10 +119,10 @@ def _runs_in_words(results: Sequence[Result]) -> str:
     first, last = results[0], results[-1]
     commits = len({result.commit for result in results})
     days = sorted({result.began_at[:10] for result in results})
-    when = f"from {days[0]} to {days[-1]}" if len(days) > 1 else f"of {days[0]}"
+    when = f"from {days[0]} to {days[-1]}" if len(days) > 1 else f"on {days[0]}"
     which = f"commits `{first.commit}` to `{last.commit}` ({commits} of them)"
     which = which if commits > 1 else f"commit `{first.commit}`"
-    return f"\nThe results are of {which}, {when}, on: {'; '.join(machines)}.\n"
+    return f"\nThe results are of {which}, made {when} with {'; '.join(machines)}.\n"
 
 
 def _promised(promises: Sequence[Promise]) -> str:
@@ -238,7 +238,8 @@ def _mutants(results: Sequence[Result], judges: Sequence[Judge]) -> str:
     first = Counter(_catcher(row) for row in caught)
     summary = [(f"{count}", name) for name, count in sorted(first.items(), key=_most_first)]
     below = (
-        "The third column says who caught it: after the colon the checker, the test, or the"
+        "In the order of what they change: the SDK, the engine, the log, the node, the wire. The"
+        " third column says who caught it: after the colon the checker, the test, or the"
         " exception that a run ended with"
         f"{_exceptions(caught, judges)}; the fourth after how much.\n\n"
     )
@@ -254,7 +255,7 @@ def _of_some(row: Mapping[str, str | int]) -> str:
 
 def _catcher(row: Mapping[str, str | int]) -> str:
     name = str(row.get("caught by", "")).partition(": ")[0]
-    return "a test of one thing" if name.endswith(".py") else name
+    return "one test, which is named" if name.endswith(".py") else name
 
 
 def _most_first(item: tuple[str, int]) -> tuple[int, str]:
@@ -278,9 +279,10 @@ def _notes(results: Sequence[Result]) -> str:
     """Of the newest commit of each part."""
     lines: list[str] = []
     for part in dict.fromkeys(result.part for result in results):
-        for result in newest(of_part(results, part)):
-            lines += [f"- {part}: {note.removeprefix('did not run: ')}" for note in result.notes]
-    return "\n".join(dict.fromkeys(lines)) or "Everything ran."
+        notes = [note for result in newest(of_part(results, part)) for note in result.notes]
+        told = dict.fromkeys(f"  - {note.removeprefix('did not run: ')}" for note in notes)
+        lines += [f"- **{part}**", *told] if told else []
+    return "\n".join(lines) or "Everything ran."
 
 
 def _commands(sources: Sources) -> str:
