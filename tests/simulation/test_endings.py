@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from unittest import mock
 
 import pytest
 
 from headrace.client.worker import Worker
+from headrace.log.base import Commit, Snapshot
+from headrace.log.file.log import FileLog
 from headrace.model.env import Env
 from headrace.model.handshake import Welcome
-from headrace.sim import life
+from headrace.sim import life, shelf
 from headrace.sim.actors import HandlerWorker
 from headrace.sim.checkers.liveness import HEALED_MS
 from headrace.sim.conditions import conditions_of
@@ -66,3 +69,17 @@ def test_jobs_that_nobody_runs_although_a_worker_serves_them_are_found_out() -> 
         ]
 
     assert any("jobs that a worker serves end" in violation for violation in found)
+
+
+def test_commit_that_is_gone_after_the_stop_is_found_out() -> None:
+    """Also when nothing on the disk is left that could tell of it."""
+
+    class Losing(FileLog):
+        def recover(self) -> tuple[Snapshot | None, Iterator[Commit]]:
+            snapshot, commits = super().recover()
+            return snapshot, iter(list(commits)[:-1])
+
+    with mock.patch.object(shelf, "FileLog", Losing):
+        found = [violation for seed in HANDED_OVER[:3] for violation in live(seed, 30).violations]
+
+    assert any("were durable and are gone" in violation for violation in found)

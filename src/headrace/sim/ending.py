@@ -20,9 +20,9 @@ from headrace.model.replies import JobView
 from headrace.sim.actors import Asker, HandlerWorker
 from headrace.sim.checkers.liveness import HEALED_MS
 from headrace.sim.conditions import DIRECTORY, KINDS, QUEUES
-from headrace.sim.final import Checkup, Final
+from headrace.sim.final import Checkup, Final, SnapshotFacts
 from headrace.sim.history import NEVER, Recorded
-from headrace.sim.shelf import newest_snapshot
+from headrace.sim.shelf import left_behind
 from headrace.sim.world import World
 from headrace.testing.sim_env import SimEnv
 
@@ -52,10 +52,8 @@ async def ended(world: World) -> Final:
         return Final(at_ns=world.clock.mono_ns())
     final = _seen(world, engine, gone)
     final.healed_ms = (final.at_ns - healed_ns) // 1_000_000
-    await _stop_unseen(world)
+    final.snapshots = await _stop_unseen(world, engine.last_index)
     final.checkups.append(_checkup(world))
-    last_index = final.records[-1].index if final.records else 0
-    final.snapshots = newest_snapshot(SimEnv(disk=world.machine.disk), DIRECTORY, last_index)
     return final
 
 
@@ -160,15 +158,21 @@ def _fault_of(engine: Engine) -> str:
     return ""
 
 
-async def _stop_unseen(world: World) -> None:
-    """What the stop itself brings about is not part of what is judged."""
+async def _stop_unseen(world: World, last_index: int) -> list[SnapshotFacts]:
+    """What the directory holds then, up to `last_index`; all that was durable is still there.
+
+    What the stop itself brings about is not part of what is judged.
+    """
     history = world.history
     seen_events, seen_calls = len(history.events), len(history.calls)
     pending = [call for call in history.calls if call.returned_ns == NEVER]
     await _stop(world)
+    env = SimEnv(disk=world.machine.disk)
+    found = left_behind(env, DIRECTORY, last_index, world.observer.recovered)
     del history.events[seen_events:], history.calls[seen_calls:]
     for call in pending:
         call.returned_ns, call.reply, call.error = NEVER, None, None
+    return found
 
 
 async def _stop(world: World) -> None:

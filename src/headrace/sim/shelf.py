@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from headrace.codec.records import decode_records
 from headrace.codec.rows import decode_rows
@@ -14,9 +14,15 @@ from headrace.model.errors import HeadraceError
 from headrace.model.records import MACHINE_VERSION, Record
 from headrace.sim.final import SnapshotFacts
 
+Compare = Callable[[int, Iterator[Commit]], Iterator[Commit]]
+"""Takes what a recovery finds, the index of its snapshot first, and hands the commits on."""
 
-def newest_snapshot(env: LogEnv, directory: str, last_index: int) -> list[SnapshotFacts]:
-    """Of the newest snapshot, with the records behind it up to `last_index`.
+
+def left_behind(
+    env: LogEnv, directory: str, last_index: int, compare: Compare
+) -> list[SnapshotFacts]:
+    """Every commit has passed `compare`. Of the newest snapshot, with what follows up to
+    `last_index`.
 
     Empty without one, when it is newer than that, and for a directory that cannot be read:
     whoever verifies it says why.
@@ -28,14 +34,14 @@ def newest_snapshot(env: LogEnv, directory: str, last_index: int) -> list[Snapsh
         return []
     try:
         snapshot, commits = log.recover()
-        if snapshot is None or snapshot.info.index > last_index:
-            return []
-        engine = engine_of(snapshot.blocks())
+        snapshot_index = snapshot.info.index if snapshot is not None else 0
+        engine = engine_of(snapshot.blocks() if snapshot is not None else ())
         loaded = engine.digest()
-        for index, record in _records(commits):
+        for index, record in _records(compare(snapshot_index, commits)):
             if index <= last_index:
                 engine.apply(index, record)
-        return [SnapshotFacts(snapshot.info.index, loaded, engine.digest())]
+        found = SnapshotFacts(snapshot_index, loaded, engine.digest())
+        return [found] if 0 < snapshot_index <= last_index else []
     finally:
         log.close()
 
