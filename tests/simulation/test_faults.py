@@ -1,71 +1,76 @@
-"""What breaks in a life breaks something, and ends without ending anything else."""
+"""What breaks in a life: every machine, every clock, and owners that leave as they should."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-import msgspec
 import pytest
 
-from headrace.sim import faults
 from headrace.sim.conditions import conditions_of
+from headrace.sim.faults import power_cut, suspend, wall_jump
+from headrace.sim.history import Happened
+from headrace.sim.life import lived_of, plan_for
 from headrace.sim.world import World
 from headrace.testing.sim_loop import SimLoop
-from headrace.testing.sim_network import CALM, Weather
+from headrace.testing.sim_process import SimMachine
 
-APART = msgspec.structs.replace(conditions_of(0), embedded=False)
-TOGETHER = msgspec.structs.replace(APART, embedded=True)
+DRAWS = 30
+OF_A_SERVER = next(seed for seed in range(100) if not conditions_of(seed).embedded)
+EMBEDDED = [
+    seed
+    for seed in range(200)
+    if conditions_of(seed).embedded and "kill" in conditions_of(seed).faults
+]
 
 
 @pytest.fixture
-def loop() -> Iterator[SimLoop]:
+def world() -> Iterator[World]:
     loop = SimLoop()
-    yield loop
+    yield World(loop, conditions_of(OF_A_SERVER))
     loop.close()
 
 
-def test_shortened_write_is_the_next_that_is_longer(loop: SimLoop) -> None:
-    world = World(loop, APART)
-    disk = world.machine.disk
-    fd = disk.open("/file", create=True, write=True)
-
-    faults.shorten_write(world, random.Random(0))
-    for _ in range(2 * faults.CALLS_AHEAD_MAX):
-        disk.stat("/file")
-
-    assert disk.pwrite(fd, bytes(1_000), 0) < 1_000
-    assert disk.pwrite(fd, bytes(1_000), 0) == 1_000
+def wall(machine: SimMachine) -> int:
+    return machine.clock.wall_ms()
 
 
-def test_partition_ends_without_ending_the_weather(loop: SimLoop) -> None:
-    world = World(loop, APART)
-    world.network.weather = weather = Weather(latency_s=0.9)
-
-    for seed in range(20):
-        faults.part_machines(world, random.Random(seed))
-    assert world.network.is_parted("server", "others")
-    loop.run_until_complete(asyncio.sleep(faults.DURATIONS_MS[-1] / 1_000 + 1))
-
-    assert not world.network.is_parted("server", "others")
-    assert world.network.weather is weather
+def boots(machine: SimMachine) -> int:
+    return machine.boot_count
 
 
-def test_machine_is_never_parted_from_itself(loop: SimLoop) -> None:
-    world = World(loop, TOGETHER)
-    world.hosting.close()
+@pytest.mark.parametrize(
+    ("fault", "shows"), [(wall_jump, wall), (suspend, wall), (power_cut, boots)]
+)
+def test_fault_befalls_the_machine_of_the_server_and_that_of_its_clients(
+    world: World,
+    fault: Callable[[World, random.Random], None],
+    shows: Callable[[SimMachine], int],
+) -> None:
+    before = shows(world.machine), shows(world.others)
+    for draw in range(DRAWS):
+        fault(world, random.Random(draw))
 
-    faults.part_machines(world, random.Random(0))
+    assert shows(world.machine) != before[0]
+    assert shows(world.others) != before[1]
 
-    assert not world.network.is_parted("server", "server")
+
+def test_client_with_a_wrong_clock_asks_by_its_own(world: World) -> None:
+    server_ms = wall(world.machine)
+    world.others.shift_wall(3_600_000)
+
+    assert world.askers[0].wall_ms() == server_ms + 3_600_000
+    assert wall(world.machine) == server_ms
 
 
-def test_spell_of_weather_ends_by_itself(loop: SimLoop) -> None:
-    world = World(loop, APART)
+def test_owner_of_a_directory_leaves_in_good_order_and_another_one_serves() -> None:
+    stopped = served_after = 0
+    for seed in EMBEDDED[:5]:
+        events = lived_of(plan_for(seed, 300)).history.events
+        told = [event.what for event in events if isinstance(event, Happened)]
+        if "server_stopped" in told:
+            stopped += 1
+            served_after += "server_ready" in told[told.index("server_stopped") :]
 
-    faults.rough_weather(world, random.Random(0))
-    assert world.network.weather is not CALM
-    loop.run_until_complete(asyncio.sleep(faults.DURATIONS_MS[-1] / 1_000 + 1))
-
-    assert world.network.weather is CALM
+    assert stopped > 0
+    assert served_after == stopped

@@ -49,6 +49,7 @@ class Asker:
         self._world = world
         self._link: AnyLink | None = None
         """Once it has been connected."""
+        self._leaving: asyncio.Event | None = None
         self._waiting: list[c.Command] = []
 
     @property
@@ -78,7 +79,7 @@ class Asker:
 
     async def main(self, env: Env) -> None:
         """Its process: connected for as long as it lives."""
-        self._link = None
+        self._link = self._leaving = None
         target = ObservedTarget(
             target_of(env, self._world.url, None), self.name, self._world.history, env.clock
         )
@@ -93,7 +94,14 @@ class Asker:
         waiting, self._waiting = self._waiting, []
         for command in waiting:
             self.act(command)
-        await asyncio.get_running_loop().create_future()
+        self._leaving = asyncio.Event()
+        await self._leaving.wait()
+        await link.close()
+
+    def leave(self) -> None:
+        """In its process: it ends in good order, once it has been connected."""
+        if self._leaving is not None:
+            self._leaving.set()
 
     def act(self, command: c.Command) -> None:
         """In its process: the command leaves as soon as there is a connection."""
@@ -133,6 +141,7 @@ class HandlerWorker:
         self.name = name
         self._world = world
         self._well = well
+        self._worker: Worker | None = None
 
     async def main(self, env: Env) -> None:
         app = App(self._world.url, env=env)
@@ -148,7 +157,13 @@ class HandlerWorker:
             drain_ms=DRAIN_MS,
             name=self.name,
         )
-        await Worker(app, options, report=self._report).run()
+        self._worker = Worker(app, options, report=self._report)
+        await self._worker.run()
+
+    def leave(self) -> None:
+        """In its process: as at SIGTERM."""
+        if self._worker is not None:
+            self._worker.stop()
 
     @property
     def connected(self) -> bool:

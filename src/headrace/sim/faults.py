@@ -22,7 +22,7 @@ from headrace.testing.sim_process import IO_LATENCY_S
 
 if TYPE_CHECKING:
     from headrace.sim.world import World
-    from headrace.testing.sim_process import SimProcess
+    from headrace.testing.sim_process import SimMachine, SimProcess
 
 Break = Callable[["World", random.Random], None]
 DURATIONS_MS = (1, 30, 500, 3_000, 12_000)
@@ -41,6 +41,11 @@ class Fault(msgspec.Struct, frozen=True):
 
 def some_process(world: World, dice: random.Random, names: list[str]) -> SimProcess:
     return world.processes[dice.choice(names)]
+
+
+def some_machine(world: World, dice: random.Random) -> SimMachine:
+    """The server's, or that of clients and workers; of an embedded server there is one."""
+    return dice.choice((world.machine, world.others))
 
 
 def kill_server(world: World, dice: random.Random) -> None:
@@ -64,14 +69,14 @@ def power_cut(world: World, dice: random.Random) -> None:
     """Often in the middle of what the disk is at."""
     disk = world.machine.disk
     if dice.random() < 0.3:
-        world.power_cut(dice)
+        world.power_cut(some_machine(world, dice), dice)
         return
     planned = disk.calls + dice.randint(1, CALLS_AHEAD_MAX)
     disk.faults[planned] = DiskFault(crash=dice.choice(("before", "after")))
 
     def cut() -> None:
         disk.faults.pop(planned, None)
-        world.power_cut(dice)
+        world.power_cut(world.machine, dice)
 
     world.until(POWER_MS, cut)
 
@@ -209,12 +214,14 @@ def _files_at_rest(disk: SimDisk) -> list[str]:
 
 
 def wall_jump(world: World, dice: random.Random) -> None:
-    world.machine.shift_wall(dice.choice((-3_600_000, -5_000, -40, 700, 60_000, 3_600_000)))
+    some_machine(world, dice).shift_wall(
+        dice.choice((-3_600_000, -5_000, -40, 700, 60_000, 3_600_000))
+    )
 
 
 def suspend(world: World, dice: random.Random) -> None:
     """The machine sleeps: wall and boot time go on, monotonic time does not."""
-    world.machine.suspend(dice.choice((500, 20_000, 7_200_000)))
+    some_machine(world, dice).suspend(dice.choice((500, 20_000, 7_200_000)))
 
 
 FAULTS: dict[str, dict[str, Fault]] = {

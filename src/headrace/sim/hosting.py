@@ -197,8 +197,11 @@ class Embedded(Hosting):
         self._patch.start()
 
     def stop(self, drain_ms: int) -> None:
-        """Of an owner it is the end of its process, at once."""
-        self.world.kill(self._process)
+        """The owner leaves in good order; at the end of a life it dies, and must bear it."""
+        if self.world.is_over:
+            self.world.kill(self._process)
+        else:
+            self.world.close(self._process)
 
     def close(self) -> None:
         self._patch.stop()
@@ -216,6 +219,9 @@ class Embedded(Hosting):
         except (SyncFailed, DiskFailed, UnsafeDirectory, Lost, Refused, ClockPast) as error:
             self.judge_failed_start(error)
             raise
-        self._process = self.world.process_of(env.host.pid())
+        owner = self.world.process_of(env.host.pid())
+        if self._process is not None and owner is not self._process:
+            self.world.note("owner changed")
+        self._process = owner
         self.serves(server)
         return server

@@ -10,6 +10,7 @@ Must never decide for the code under test: the world only starts, breaks and wat
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
@@ -86,6 +87,8 @@ class World:
         """Whatever ends from here on is not started again."""
         self._retired = False
         self._known: set[bytes] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        """asyncio does not hold on to them."""
         self._undoing: list[Callable[[], None]] = []
 
     @property
@@ -102,7 +105,8 @@ class World:
         return [*self.askers, *self.workers]
 
     def wall_ms(self) -> int:
-        return self.clock.wall_ms()
+        """Of those who ask; the server may have another opinion."""
+        return self.others.clock.wall_ms()
 
     def know(self, ids: Iterable[bytes]) -> None:
         """These jobs may exist from here on."""
@@ -206,6 +210,21 @@ class World:
             process.kill()
             self.loop.call_later(REBORN_S, self._start_missing)
 
+    def close(self, process: SimProcess | None) -> None:
+        """An asker or a worker ends in good order, and is there again after a moment."""
+        if process is None or not process.alive:
+            return
+        self.note(f"{process.name} closed")
+        actor = next((actor for actor in self.actors if actor.name == process.name), None)
+        if actor is not None:
+            process.call(actor.leave)
+            self._tasks.append(self.loop.create_task(self._reborn_after(process)))
+
+    async def _reborn_after(self, process: SimProcess) -> None:
+        await process.wait()
+        await asyncio.sleep(REBORN_S)
+        self._start_missing()
+
     def _start_missing(self) -> None:
         for actor in () if self._retired else self.actors:
             if not self.processes[actor.name].alive:
@@ -221,10 +240,10 @@ class World:
         """Whatever ends from here on is not started again."""
         self.is_over = self._retired = True
 
-    def power_cut(self, dice: random.Random) -> None:
-        """Of the server's machine, with everybody who runs there."""
-        self.note("power cut")
-        self.machine.power_cut(dice)
+    def power_cut(self, machine: SimMachine, dice: random.Random) -> None:
+        """With everybody who runs there."""
+        self.note("power cut", machine=machine.name)
+        machine.power_cut(dice)
         self.loop.call_later(REBORN_S, self._start_missing)
 
     def rot(self, path: str, offset: int, bits: int) -> None:
