@@ -80,15 +80,21 @@ def run_targets(options: argparse.Namespace, result: Result, stopping: Stopping)
         volume = Volume(options.seed_from, options.cases, not options.no_vectors)
         run_parsers(targets, volume, result, lambda: stopping.is_due)
         return
-    shares = dealt(targets, options.jobs)
+    shares = dealt(targets, min(options.jobs, options.cases or options.jobs))
     calls = []
     for number, share in enumerate(shares):
         seed = options.seed_from + JOB_SEEDS * number
-        cases = options.cases // len(shares) + (number < options.cases % len(shares))
+        cases = cases_of(options, number, len(shares))
         names = tuple(target.name for target in share)
         calls.append(Call(parser_share, (names, Volume(seed, cases, not options.no_vectors))))
     for part in spread(calls, options.jobs, stopping):
         add(result, part)
+
+
+def cases_of(options: argparse.Namespace, number: int, shares: int) -> int:
+    """Of that share of the search: all together do what was asked for."""
+    cases: int = options.cases
+    return cases // shares + (number < cases % shares)
 
 
 def dealt(targets: Sequence[Target], jobs: int) -> list[list[Target]]:

@@ -47,6 +47,28 @@ def test_targets_run_until_their_cases_are_used_up() -> None:
     assert set(last().details) == {"job-id", "name"}
 
 
+def test_lives_without_a_count_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """None at all would pass for good."""
+    with pytest.raises(SystemExit):
+        command.main(["wal"])
+    assert "wal needs --cases" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("jobs", [1, 3, 4])
+def test_count_of_the_search_is_kept_whoever_shares_it(jobs: int) -> None:
+    options = command.parse(["parsers", "--cases", "1000", "--jobs", str(jobs)])
+
+    assert sum(command.cases_of(options, number, jobs) for number in range(jobs)) == 1_000
+
+
+def test_few_cases_are_not_shared_with_somebody_who_would_search_for_ever() -> None:
+    targets = ["--target", "job-id", "--target", "name"]
+    assert command.main(["parsers", *targets, "--cases", "1", "--jobs", "2", "--no-vectors"]) == 0
+
+    seeds = sum(len(TARGETS[name].seeds()) for name in ("job-id", "name"))
+    assert last().counts["cases"] == 1 + seeds
+
+
 def test_run_that_has_no_time_left_keeps_what_it_has() -> None:
     assert command.main(["parsers", "--target", "name", "--budget-s", "1e-9"]) == 0
     assert last().counts["cases of vectors"] == 0
