@@ -5,8 +5,7 @@ from __future__ import annotations
 from headrace.model.commands import Enqueue, NewJob
 from headrace.model.errors import OutcomeUnknown, Overloaded
 from headrace.model.job import JobSpec, State
-from headrace.model.queue import DURABILITY_ASYNC
-from headrace.model.records import EnqueuedJob, EpochStarted, JobsEnqueued
+from headrace.model.records import EnqueuedJob, JobsEnqueued
 from headrace.model.replies import Enqueued, Existing, Problem
 from headrace.sim.checkers import ALL
 from headrace.sim.final import Final
@@ -109,18 +108,6 @@ def test_who_kept_its_connection_has_not_made_the_job_that_it_was_told_is_there(
 
     assert complaints("NothingLost", story) == []
     assert complaints("Linearizable", story) == []
-
-
-def test_an_early_answer_may_be_undone_by_a_crash_and_by_nothing_else() -> None:
-    story = enqueued()
-    last_call(story, Enqueue).reply.durability = DURABILITY_ASYNC  # type: ignore[union-attr]
-    drop(story, JobsEnqueued)
-
-    assert complaints("NothingLost", story) != []
-
-    insert(story, EpochStarted(2, b"n", "node", now_ms=story.now_ms))
-
-    assert complaints("NothingLost", story) == []
 
 
 def test_without_a_log_a_job_that_nobody_removed_must_be_readable() -> None:

@@ -12,7 +12,7 @@ from headrace.model import records as r
 from headrace.model.commands import Enqueue, GetJob, GetQueue, ListJobs, ListQueues
 from headrace.model.errors import UnknownJob
 from headrace.model.options import EngineOptions
-from headrace.model.queue import DURABILITY_ASYNC, QueueSettings
+from headrace.model.queue import QueueSettings
 from headrace.model.replies import JobReply, JobView
 from headrace.sim.final import Checkup, Recovery, SnapshotFacts
 from headrace.sim.history import Recorded
@@ -213,10 +213,6 @@ def test_an_answer_ahead_of_the_disk_is_seen() -> None:
     call.reply.index = 900  # type: ignore[union-attr]
 
     assert "observed index 900" in complaints("AnswersAreDurable", story)[0]
-
-    call.reply.durability = DURABILITY_ASYNC  # type: ignore[union-attr]
-
-    assert complaints("AnswersAreDurable", story) == []
 
 
 # --- NoAnswerFromThePast

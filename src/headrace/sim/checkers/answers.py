@@ -14,7 +14,6 @@ from headrace.model.replies import Changed, Purged
 from headrace.sim.checkers.asked import OK, REFUSED, Item, index_of
 from headrace.sim.checkers.base import Breaches, Checker, Life, is_refused
 from headrace.sim.checkers.content import is_done_so
-from headrace.sim.checkers.enqueued import crashed_after
 from headrace.sim.checkers.excuses import may_have_left_twice
 from headrace.sim.checkers.ledger import (
     CANCELLED,
@@ -45,8 +44,6 @@ class AnswersAreTrue(Checker):
                 if holds is None or item.outcome != OK or not item.index:
                     continue
                 if story is None or not holds(item, story):
-                    if item.is_early and crashed_after(life, item.call):
-                        continue
                     message = f"{item.verb} was answered, and is not in the log"
                     shown = None if story is None else story.at(item.index)
                     event = None if shown is None else shown.event

@@ -17,10 +17,10 @@ from typing import Any
 from headrace.model import commands as c
 from headrace.model.errors import ClientError, Unavailable
 from headrace.model.job import JobSpec
-from headrace.model.queue import DURABILITY_ASYNC
-from headrace.model.records import EpochStarted
 from headrace.model.replies import Claimed, Enqueued, Existing, Problem, Settled
-from headrace.sim.history import Call, History, Recorded
+from headrace.sim.checkers.early import AsyncQueues, may_be_undone, says_early
+from headrace.sim.checkers.ledger import Ledger
+from headrace.sim.history import Call, History
 
 OK = "ok"
 EXISTING = "existing"
@@ -31,7 +31,17 @@ UNKNOWN = "unknown"
 class Item:
     """One job of one call."""
 
-    __slots__ = ("call", "code", "existing", "job_id", "outcome", "position", "token", "verb")
+    __slots__ = (
+        "call",
+        "code",
+        "existing",
+        "is_early",
+        "job_id",
+        "outcome",
+        "position",
+        "token",
+        "verb",
+    )
 
     def __init__(
         self, call: Call, verb: str, job_id: bytes, token: int = 0, position: int = 0
@@ -43,17 +53,13 @@ class Item:
         self.position = position
         self.outcome, self.code = outcome_of(call)
         self.existing: Existing | None = None
+        self.is_early = False
+        """Answered before it was durable, as its queue wants it: a crash may undo it."""
 
     @property
     def index(self) -> int:
         """What the answer observed; 0 when there is none, or it came from no server."""
         return index_of(self.call)
-
-    @property
-    def is_early(self) -> bool:
-        """Answered before it was durable, as its queue wants it: a crash may undo it."""
-        reply = self.call.reply
-        return reply is not None and reply.durability == DURABILITY_ASYNC
 
     @property
     def new_job(self) -> c.NewJob:
@@ -88,7 +94,7 @@ def index_of(call: Call) -> int:
 class Asked:
     """All calls of a history, by what they are about."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, ledger: Ledger) -> None:
         self.of_job: dict[bytes, list[Item]] = {}
         """Items in order of their calls."""
         self.of_lease: dict[tuple[bytes, int], list[Item]] = {}
@@ -103,19 +109,52 @@ class Asked:
             note = _NOTES.get(type(call.command))
             if note is not None:
                 note(self, call, call.command)
-        self._undo(history)
+        self.early = self._early(history, ledger)
+        """Numbers of the calls that were answered early, and rightly so."""
+        self._undo(ledger)
 
-    def _undo(self, history: History) -> None:
+    def _early(self, history: History, ledger: Ledger) -> frozenset[int]:
+        """Of a log that is not whole nobody knows the settings: its server is believed."""
+        said = [call for call in history.calls if says_early(call)]
+        if ledger.whole and said:
+            queues = AsyncQueues(ledger, self.calls(c.ConfigureQueue))
+            said = [call for call in said if self._may_be_early(call, queues, ledger)]
+        return frozenset(call.number for call in said)
+
+    def _may_be_early(self, call: Call, queues: AsyncQueues, ledger: Ledger) -> bool:
+        command = call.command
+        if isinstance(command, c.Enqueue):
+            return queues.all_may_be({spec.queue for spec in command.specs}, call)
+        if not isinstance(command, c.Ack):
+            return False
+        touched, live = set(), set()
+        for job_id, token, _ in command.results:
+            queue = self._queue_of(job_id, ledger)
+            first = self._first_ack(job_id, token)
+            touched.add(queue)
+            if first is not None and first.call is call:
+                live.add(queue)
+        return queues.all_may_be(live, call) and queues.any_may_be(touched, call)
+
+    def _queue_of(self, job_id: bytes, ledger: Ledger) -> str:
+        story = ledger.stories.get(job_id)
+        if story is not None:
+            return story.spec.queue
+        specs = (item.spec for item in self.enqueues(job_id))
+        return next((spec.queue for spec in specs if spec is not None), "")
+
+    def _first_ack(self, job_id: bytes, token: int) -> Item | None:
+        """The one that found the lease alive, when it was told so; it may be any when not."""
+        items = self.of_lease[job_id, token]
+        took = [item for item in items if item.verb == "ack" and item.outcome != REFUSED]
+        return took[0] if took and took[0].outcome == OK else None
+
+    def _undo(self, ledger: Ledger) -> None:
         """What was answered early, before a node began anew, may not have happened after all."""
-        begun_ns = [
-            event.at_ns
-            for event in history.events
-            if isinstance(event, Recorded) and isinstance(event.record, EpochStarted)
-        ]
-        last_ns = max(begun_ns, default=0)
         for items in self.of_job.values():
             for item in items:
-                if item.is_early and item.call.returned_ns < last_ns:
+                item.is_early = item.call.number in self.early
+                if item.is_early and may_be_undone(ledger, item.call):
                     item.outcome, item.code = UNKNOWN, ""
 
     def calls(self, kind: type[c.Command]) -> list[Call]:

@@ -51,7 +51,7 @@ class Life:
 
     @cached_property
     def asked(self) -> Asked:
-        return Asked(self.history)
+        return Asked(self.history, self.ledger)
 
     @cached_property
     def replayed(self) -> Replayed:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from headrace.model.queue import DURABILITY_ASYNC
 from headrace.sim.checkers.asked import UNKNOWN, index_of, outcome_of
 from headrace.sim.checkers.base import Breaches, Checker, Life
+from headrace.sim.checkers.early import says_early
 from headrace.sim.history import NEVER, Call
 
 
@@ -49,7 +49,11 @@ class AnswersAreDurable(Checker):
         last = life.ledger.records[-1].index
         for call in life.history.calls:
             index = index_of(call)
-            if not index or is_early(call) or outcome_of(call)[0] == UNKNOWN:
+            if call.number in life.asked.early:
+                continue
+            if says_early(call):
+                yield self.violation("answered early, and its queue is not `async`", call)
+            if not index or outcome_of(call)[0] == UNKNOWN:
                 continue
             if index > last:
                 yield self.violation(f"an answer observed index {index}; the log has {last}", call)
@@ -72,7 +76,7 @@ class NoAnswerFromThePast(Checker):
         answered = [
             call
             for call in life.history.calls
-            if index_of(call) and not is_early(call) and call.returned_ns != NEVER
+            if index_of(call) and not says_early(call) and call.returned_ns != NEVER
         ]
         by_return = sorted(answered, key=lambda call: call.returned_ns)
         newest: Call | None = None
@@ -85,7 +89,3 @@ class NoAnswerFromThePast(Checker):
             if newest is not None and index_of(call) < index_of(newest):
                 message = f"observed index {index_of(call)} after {index_of(newest)} was answered"
                 yield self.violation(message, newest, call)
-
-
-def is_early(call: Call) -> bool:
-    return call.reply is not None and call.reply.durability == DURABILITY_ASYNC

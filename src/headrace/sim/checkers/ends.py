@@ -90,8 +90,6 @@ class OneWinner(Checker):
             for item in items:
                 if item.verb != "ack" or item.outcome != OK or lives_twice(life, job_id):
                     continue
-                if item.is_early:  # answered before it was durable: a crash may take it back
-                    continue
                 first = won.setdefault(job_id, item)
                 if first.token != item.token:
                     message = f"leases {first.token} and {item.token} were both told that they won"

@@ -40,9 +40,7 @@ class NothingLost(Checker):
         for item in enqueues:
             if item.outcome != OK or any(_before(item, step) for step in made):
                 continue
-            if not (item.is_early and crashed_after(life, item.call)):
-                message = "acknowledged, and not in the log"
-                yield self.violation(message, item.call, job_id=job_id)
+            yield self.violation("acknowledged, and not in the log", item.call, job_id=job_id)
         if made and not any(_may_create(life, item) for item in enqueues):
             calls = [item.call for item in enqueues]
             yield self.violation(
@@ -190,8 +188,3 @@ def _nameless_jobs(call: Call) -> Iterator[tuple[NewJob, JobSpec]]:
     for job in command.jobs:
         if not job.job_id and 0 <= job.spec < len(command.specs):
             yield job, command.specs[job.spec]
-
-
-def crashed_after(life: Life, call: Call) -> bool:
-    """A node began anew after this answer: what was early may be undone."""
-    return any(event.at_ns > call.returned_ns for event in life.ledger.epochs)

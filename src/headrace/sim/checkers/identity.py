@@ -7,7 +7,6 @@ from collections import defaultdict
 from headrace.model.limits import REMEMBER_MS, REPEAT_MS
 from headrace.sim.checkers.asked import EXISTING, REFUSED, Item
 from headrace.sim.checkers.base import Breaches, Checker, Life, name_of
-from headrace.sim.checkers.enqueued import crashed_after
 from headrace.sim.checkers.ledger import ABSENT, DELETED, KEPT, LIVE, PRUNED, JobStory, Step
 from headrace.sim.history import NEVER, Event, Happened, Recorded
 
@@ -29,8 +28,6 @@ class OneJobAnId(Checker):
             for item in items:
                 if item.verb != "enqueue" or not item.index:
                     continue
-                if item.is_early and crashed_after(life, item.call):
-                    continue  # its index may be another record's by now
                 if item.outcome == EXISTING and item.existing.job_id == job_id:  # type: ignore[union-attr]
                     yield from self._known(life, item, job_id)
                 elif item.outcome == REFUSED and item.code == "id_conflict":

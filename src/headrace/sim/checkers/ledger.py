@@ -218,7 +218,9 @@ class Ledger:
         self.ended_sessions: set[bytes] = set()
         self.ends_of_sessions: list[Recorded] = []
         self.now_ms = 0
-        self._default = final.options.default_queue
+        self.configured: dict[str, list[Recorded]] = {}
+        """By queue, what has set it."""
+        self.default_queue = final.options.default_queue
         self._scheduled: dict[bytes, JobStory] = {}
         self._rings: dict[tuple[str, bool], dict[bytes, JobStory]] = {}
         self._number = 0
@@ -284,7 +286,7 @@ class Ledger:
         self._rings.get((job.spec.queue, job.ended_as == DEAD), {}).pop(job.job_id, None)
 
     def _policy(self, job: JobStory) -> RetryPolicy:
-        return job.spec.retry or self.settings.get(job.spec.queue, self._default).retry
+        return job.spec.retry or self.settings.get(job.spec.queue, self.default_queue).retry
 
     def _end_attempt(self, step: Step, fate: int, run_at_ms: int, *, keeps_place: bool) -> None:
         step.fate = fate
@@ -317,6 +319,7 @@ class Ledger:
 
     def _queue_configured(self, event: Recorded, record: records.QueueConfigured) -> None:
         self.settings[record.queue] = record.settings
+        self.configured.setdefault(record.queue, []).append(event)
 
     def _session_opened(self, event: Recorded, record: records.SessionOpened) -> None:
         self.sessions[record.session_id] = record

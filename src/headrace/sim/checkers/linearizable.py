@@ -284,7 +284,7 @@ def _wanted(job: _Job, item: Item) -> Effect:
 
 
 def _enqueue(job: _Job, item: Item) -> None:
-    if item.outcome == UNKNOWN or item.is_early:
+    if item.outcome == UNKNOWN:
         job.add_open(item, created, "enqueue")
     elif item.outcome == OK:
         job.add(item, created, "enqueue")
@@ -304,7 +304,7 @@ def _claim(job: _Job, item: Item) -> None:
 
 
 def _ack(job: _Job, item: Item) -> None:
-    if item.outcome == UNKNOWN or item.is_early:
+    if item.outcome == UNKNOWN:
         job.add_open(item, acked(item.token), f"ack of lease {item.token}")
     elif item.outcome == OK:
         job.add(item, acked(item.token), f"ack of lease {item.token}")
