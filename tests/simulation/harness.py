@@ -7,6 +7,7 @@ import contextlib
 import random
 from typing import Any, Protocol
 
+from headrace.codec.messages import UNANSWERED
 from headrace.codec.records import decode_records
 from headrace.codec.rows import decode_rows
 from headrace.engine.engine import Engine
@@ -193,7 +194,7 @@ class World:
     def send(self, command: c.Command, peer: CheckingPeer | None = None) -> int:
         """The request id under which it will be answered."""
         self._request_id += 1
-        unanswered = isinstance(command, c.Started | c.Progress | c.LogLines)
+        unanswered = type(command) in UNANSWERED
         self.node.submit(command, peer or self.peer, 0 if unanswered else self._request_id)
         return self._request_id
 

@@ -12,7 +12,7 @@ from functools import cache
 
 import msgspec
 
-from headrace.codec.messages import ANSWERS, MESSAGES, TYPE_NUMBERS, encode_body
+from headrace.codec.messages import ANSWERS, MESSAGES, TYPE_NUMBERS, UNANSWERED, encode_body
 from headrace.model import commands as c
 from headrace.model.handshake import ErrorFrame, Welcome
 from headrace.model.job import JobError
@@ -34,7 +34,7 @@ _READS = {
     )
 }  # fmt: skip
 _WAITING = {"Claim", "WaitJob"}
-_UNANSWERED = {"Started", "Progress", "LogLines", "Pong"}
+_UNANSWERED = {kind.__name__ for kind in UNANSWERED}
 
 
 REUSES_MAX = 100
@@ -237,7 +237,7 @@ def _live() -> list[bytes]:
 
 def _framed(command: msgspec.Struct) -> bytes:
     number = TYPE_NUMBERS[type(command)]
-    request_id = 0 if MESSAGES[number].__name__ in _UNANSWERED else 7
+    request_id = 0 if type(command) in UNANSWERED else 7
     return frames.Frame(number, request_id, encode_body(command)).encoded()
 
 

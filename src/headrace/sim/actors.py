@@ -15,6 +15,7 @@ from headrace.client.app import App
 from headrace.client.context import JobContext
 from headrace.client.target import AnyLink, LinkEvents, target_of
 from headrace.client.worker import Worker, WorkerOptions
+from headrace.codec.messages import UNANSWERED
 from headrace.model import commands as c
 from headrace.model.env import Env
 from headrace.model.errors import HeadraceError
@@ -25,7 +26,7 @@ from headrace.sim.conditions import KINDS, LEASE_MS, QUEUES
 from headrace.sim.history import HandlerBegan, HandlerEnded
 from headrace.sim.observe import ObservedTarget
 from headrace.sim.seeds import derived
-from headrace.sim.verbs import UNANSWERED, Lease
+from headrace.sim.verbs import Lease
 
 if TYPE_CHECKING:
     from headrace.sim.world import World
@@ -107,7 +108,7 @@ class Asker:
         """In its process: the command leaves as soon as there is a connection."""
         if self._link is None:
             self._waiting.append(command)
-        elif isinstance(command, UNANSWERED):
+        elif type(command) in UNANSWERED:
             self._link.send(command)
         else:
             self._link.call(command).add_done_callback(self._answered)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
+from headrace.codec import messages
 from headrace.engine.engine import Lease
+from headrace.model.commands import Heartbeat
 from headrace.model.options import EngineOptions
 from headrace.model.replies import JobView, SessionView
 from headrace.sim.history import NEVER, Recorded
 
-UNANSWERED = frozenset({"Started", "Progress", "LogLines", "Heartbeat"})
+UNANSWERED = frozenset(kind.__name__ for kind in (*messages.UNANSWERED, Heartbeat))
 """Commands that nobody sees answered, and that are therefore no calls of a history."""
 
 

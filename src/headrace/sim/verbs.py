@@ -364,4 +364,3 @@ VERBS: dict[str, Verb] = {
 }
 ALWAYS_ASKED = ("enqueue", "get_job", "list_jobs", "wait_job", "watch", "read_around")
 """They need nothing, and what a life may lack (claims, acks) is not among them."""
-UNANSWERED = (c.Started, c.Progress, c.LogLines)
