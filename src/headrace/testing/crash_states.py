@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from headrace.testing.sim_disk import SECTOR_BYTES, SimDisk
+from headrace.testing.sim_disk import SimDisk, sectors
 
 Tree = dict[str, bytes | None]
 """Content by path; None for a directory."""
@@ -153,7 +153,7 @@ class CrashStates:
         end = op.offset + len(op.data)
         if end > self._seen_bytes[op.node]:
             self._resize(op.node, end)
-        for offset, data in _sectors(op.offset, op.data):
+        for offset, data in sectors(op.offset, op.data):
             self._units.append(Unit(self._op_no, op.node, offset=offset, data=data))
 
     def _resize(self, node: int, size_bytes: int) -> None:
@@ -228,14 +228,6 @@ class CrashStates:
             _give_names(names, kept[node])
         for name, child in names.items():
             self._grow(tree, f"{path}/{name}", child, kept)
-
-
-def _sectors(offset: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    end, start = offset + len(data), offset
-    while offset < end:
-        stop = min(end, offset - offset % SECTOR_BYTES + SECTOR_BYTES)
-        yield offset, data[offset - start : stop - start]
-        offset = stop
 
 
 def _give_names(names: dict[str, int], units: Iterable[Unit]) -> None:

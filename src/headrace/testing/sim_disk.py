@@ -188,7 +188,10 @@ class SimDisk:
     def _keep_some_content(self, inode: _Inode, rng: random.Random) -> None:
         pieces: list[_Write | _Resize] = []
         for change in inode.pending:
-            pieces.extend(_sectors(change) if isinstance(change, _Write) else [change])
+            if isinstance(change, _Write):
+                pieces.extend(_Write(*piece) for piece in sectors(change.offset, change.data))
+            else:
+                pieces.append(change)
         kept = _some(range(len(pieces)), rng)
         for at in sorted(kept):
             piece = pieces[at]
@@ -493,12 +496,12 @@ def _apply(content: bytearray, change: _Write | _Resize) -> None:
         content.extend(bytes(change.size_bytes - len(content)))
 
 
-def _sectors(write: _Write) -> Iterator[_Write]:
-    """The write, cut where sectors begin."""
-    offset, end = write.offset, write.offset + len(write.data)
+def sectors(offset: int, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """A write, cut where sectors begin: each piece with its offset."""
+    start, end = offset, offset + len(data)
     while offset < end:
         stop = min(end, offset - offset % SECTOR_BYTES + SECTOR_BYTES)
-        yield _Write(offset, write.data[offset - write.offset : stop - write.offset])
+        yield offset, data[offset - start : stop - start]
         offset = stop
 
 
