@@ -15,7 +15,7 @@ from headrace.log.base import Lost, Refused
 from headrace.log.file.layout import TEMPORARY, Layout
 from headrace.log.file.verify import Severity, verify
 from headrace.model.errors import HeadraceError
-from headrace.testing.sim_disk import SimCrash
+from headrace.testing.sim_disk import SimCrash, SimDisk
 from proof.n_loop.faults import Kind, heal
 from proof.n_loop.log_workloads import Tale, Workload, require
 from tests.recovery.story import ROOT
@@ -84,7 +84,7 @@ def start_again(workload: Workload, tale: Tale) -> None:
     """On a disk that is well."""
     workload.mend(tale)
     tale.start()
-    left = temporaries(tale)
+    left = temporaries(tale.disk)
     require(not left, f"left over after a start: {left}")
     tale.append(2)
     workload.after(tale)
@@ -96,11 +96,12 @@ def start_again(workload: Workload, tale: Tale) -> None:
         require(finding.severity is Severity.NOTE, f"verify: {finding.message}")
 
 
-def temporaries(tale: Tale) -> list[str]:
+def temporaries(disk: SimDisk) -> list[str]:
+    """Files that nobody will finish; a segment that is made ahead is none."""
     layout = Layout(ROOT)
-    return [
+    paths = [
         f"{directory}/{name}"
         for directory in (layout.root, *layout.directories)
-        for name in tale.disk.listdir(directory)
-        if name.endswith(TEMPORARY)
+        for name in disk.listdir(directory)
     ]
+    return [path for path in paths if path.endswith(TEMPORARY) and path != layout.spare]

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
 
-from headrace.log.file.layout import TEMPORARY, Layout
 from headrace.model import commands as c
 from headrace.model.errors import HeadraceError, UnknownJob
 from headrace.model.job import JobError, State
-from headrace.testing.sim_disk import SimCrash, SimDisk
+from headrace.testing.sim_disk import SimCrash
 from headrace.testing.sim_loop import SimNodeEnv, run_simulated
 from proof.n_loop.faults import Kind, heal
+from proof.n_loop.log_loop import temporaries
 from proof.n_loop.log_workloads import require
-from tests.recovery.story import ROOT
 from tests.simulation.harness import FileWorld, replayed
 
 PATIENCE_S = 3.0
@@ -145,14 +143,3 @@ async def start_again(life: Life) -> None:
     await life.enqueue()
     await life.world.node.stop(0)
     require(life.world.env.disk.open_count == 0, "a stopped node has no descriptor")
-
-
-def temporaries(disk: Any) -> list[str]:
-    assert isinstance(disk, SimDisk)
-    layout = Layout(ROOT)
-    return [
-        f"{directory}/{name}"
-        for directory in (layout.root, *layout.directories)
-        for name in disk.listdir(directory)
-        if name.endswith(TEMPORARY) and f"{directory}/{name}" != layout.spare
-    ]
