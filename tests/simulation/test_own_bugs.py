@@ -13,6 +13,8 @@ from headrace.client.reconnect import Link
 from headrace.client.worker import Worker
 from headrace.engine.engine import Engine
 from headrace.model.commands import ChangePriority
+from headrace.runtime.clock import LogClock
+from headrace.sim.conditions import conditions_of
 from headrace.sim.life import live
 
 SEEDS = range(4)
@@ -59,6 +61,22 @@ def test_call_that_fails_with_a_bare_exception_is_found_out() -> None:
 
     with mock.patch.object(Link, "call", call):
         assert any("KeyError('planted')" in violation for violation in violations())
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_start_that_fails_by_a_bug_is_found_out_whoever_starts(embedded: bool) -> None:
+    real, starts = LogClock.__init__, count()
+
+    def begin(self: LogClock, *given: Any) -> None:
+        if next(starts) == 1:
+            raise PLANTED
+        real(self, *given)
+
+    seeds = [seed for seed in range(40) if conditions_of(seed).embedded == embedded][:4]
+    with mock.patch.object(LogClock, "__init__", begin):
+        found = [violation for seed in seeds for violation in live(seed, OPERATIONS).violations]
+
+    assert any("start: KeyError" in violation for violation in found)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -16,7 +16,14 @@ import msgspec
 
 from headrace.log.base import Log, Lost, Refused
 from headrace.model.env import Env
-from headrace.model.errors import ClockPast, DiskFailed, StopError, SyncFailed, UnsafeDirectory
+from headrace.model.errors import (
+    ClockPast,
+    DiskFailed,
+    Locked,
+    StopError,
+    SyncFailed,
+    UnsafeDirectory,
+)
 from headrace.model.records import MACHINE_VERSION
 from headrace.model.settings import ServerSettings, Settings
 from headrace.server import compose
@@ -86,7 +93,8 @@ class Hosting:
         self.world.note("server failed", error=f"{type(error).__name__}: {error}")
         disk = isinstance(error, SyncFailed | DiskFailed | UnsafeDirectory | Lost | Refused)
         clock = isinstance(error, ClockPast)
-        if not ((disk and "disk" in faults) or (clock and "clock" in faults)):
+        broken = (disk and "disk" in faults) or (clock and "clock" in faults)
+        if not broken or self.world.is_well:
             self.world.faults.append(f"start: {type(error).__name__}: {error}")
             self.world.unrot()
 
@@ -216,7 +224,9 @@ class Embedded(Hosting):
             server = await self._real_serve(
                 env, directory, wanted, make_log=partial(self.make_log, env), **options
             )
-        except (SyncFailed, DiskFailed, UnsafeDirectory, Lost, Refused, ClockPast) as error:
+        except Locked:
+            raise  # another one owns it
+        except Exception as error:
             self.judge_failed_start(error)
             raise
         owner = self.world.process_of(env.host.pid())

@@ -11,6 +11,7 @@ Must never decide for the code under test: the world only starts, breaks and wat
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
@@ -21,6 +22,7 @@ from headrace.engine.engine import Engine
 from headrace.model.commands import Command, Enqueue
 from headrace.server.compose import RunningServer
 from headrace.sim.actors import Asker, HandlerWorker
+from headrace.sim.checkers.liveness import COMEBACK_MS
 from headrace.sim.checkup import check_up
 from headrace.sim.conditions import Conditions
 from headrace.sim.final import Checkup, Recovery
@@ -85,6 +87,7 @@ class World:
         """The fault that the next start has to find."""
         self.is_over = False
         """Whatever ends from here on is not started again."""
+        self._healed_s = math.inf
         self._retired = False
         self._known: set[bytes] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -99,6 +102,11 @@ class World:
     def engine(self) -> Engine | None:
         """Of the server, while it leads."""
         return self.server.node.engine if self.server is not None else None
+
+    @property
+    def is_well(self) -> bool:
+        """Nothing has been broken for so long that no fault explains anything any more."""
+        return self.loop.time() - self._healed_s > COMEBACK_MS / 1_000
 
     @property
     def actors(self) -> list[Actor]:
@@ -271,6 +279,7 @@ class World:
 
     def heal(self) -> None:
         """Nothing breaks any more."""
+        self._healed_s = self.loop.time()
         for undo in list(self._undoing):
             self._undo(undo)
         self.machine.disk.faults.clear()
