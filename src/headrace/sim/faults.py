@@ -65,6 +65,11 @@ def kill_asker(world: World, dice: random.Random) -> None:
     world.kill(some_process(world, dice, world.asker_names))
 
 
+def stop_worker(world: World, dice: random.Random) -> None:
+    """In good order, as a deploy does; where there is none, a client."""
+    world.close(some_process(world, dice, world.worker_names or world.asker_names))
+
+
 def power_cut(world: World, dice: random.Random) -> None:
     """Often in the middle of what the disk is at."""
     disk = world.machine.disk
@@ -244,6 +249,7 @@ FAULTS: dict[str, dict[str, Fault]] = {
     "clock": {"wall_jump": Fault(3, wall_jump), "suspend": Fault(2, suspend)},
     "worker": {
         "kill_worker": Fault(5, kill_worker),
+        "stop_worker": Fault(3, stop_worker),
         "kill_asker": Fault(4, kill_asker),
         "block_worker": Fault(5, block_worker),
     },
