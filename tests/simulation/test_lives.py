@@ -21,6 +21,7 @@ from headrace.runtime import snapshots
 from headrace.sim.campaign import campaign
 from headrace.sim.checkers import ALL
 from headrace.sim.life import (
+    BREAKING,
     TOLD_LINES_MAX,
     command_of,
     live,
@@ -36,6 +37,16 @@ SEEDS = int(os.environ.get("HEADRACE_SIM_SEEDS", "1000"))
 OPERATIONS = 300
 PROCESSES = min(2, os.cpu_count() or 1)
 SEEDS_FOR_A_BUG = 60
+CONSEQUENCES = (
+    "server killed",
+    "power cut",
+    "rot found",
+    "disk_full",
+    "owner changed",
+    "checkups",
+    "snapshots compared",
+)
+"""Of faults that may come to nothing: they have to happen, too."""
 
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(7200)]
 
@@ -54,8 +65,9 @@ def test_every_promise_is_kept_in_a_thousand_lives() -> None:
 
     assert sums.seeds == SEEDS
     assert not sums.failed_seeds, broken([one for one in outcomes if one.violations], OPERATIONS)
-    for fault in ("server killed", "power cut", "reset_connections", "wall_jump", "block_worker"):
-        assert sums.counts[fault] > SEEDS // 50, f"{fault}: lives are too quiet"
+    rare = {what: sums.counts.get(what, 0) for what in (*BREAKING, *CONSEQUENCES)}
+    rare = {what: count for what, count in rare.items() if count <= SEEDS // 50}
+    assert not rare, f"lives are too quiet: {rare}"
 
 
 def test_the_same_seed_is_the_same_life_in_any_process() -> None:
