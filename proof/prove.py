@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from proof.children import python
 from proof.parts import MINUTES, PARTS, Part
 from proof.result import RESULTS, ROOT, RUN, Result, commit_name, kept
 from proof.stopping import Stopping
@@ -112,19 +113,9 @@ class Run:
         """Its exit code. Told to stop when we are; killed when it does not."""
         log = self._directory / f"{part.name}.log"
         with log.open("ab") as output:
-            child = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, RUN: self._state.run},
-                start_new_session=True,
-            )
-            try:
+            environ = {**os.environ, RUN: self._state.run}
+            with python(command, cwd=ROOT, environ=environ, output=output) as child:
                 return _wait(child, limit_s, lambda: self._stopping.asked)
-            finally:
-                _end(child)
 
     def _judge(self, part: Part, before: Progress, exit_code: int) -> None:
         after = progress_of(part, self._state, kept())
@@ -152,16 +143,6 @@ def _wait(child: subprocess.Popen[bytes], limit_s: float, asked: Callable[[], bo
                 child.send_signal(signal.SIGINT)
                 until_s = min(until_s, time.monotonic() + _GRACE_S)
     return -signal.SIGKILL
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """It, and whatever it started, are gone."""
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
-    finally:
-        child.wait()
 
 
 # --- what is remembered

@@ -11,13 +11,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+
+from proof.children import python
 
 _NOWHERE = frozenset({".git", ".venv", ".venvs", ".proof", ".hypothesis", "__pycache__"})
 _NOT_AT_THE_TOP = frozenset({"data", "build", "dist"})
@@ -87,25 +88,13 @@ class Tree:
         """`python ARGUMENTS` with the copy's headrace; what outlives `timeout_s` is killed."""
         environment = {**os.environ, **(extra or {}), "PYTHONPATH": str(self.root / "src")}
         environment["HEADRACE_PROOF_DIR"] = str(self.root / ".proof")
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=self.root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=timeout_s)
-            return Ran(process.returncode, output)
-        except subprocess.TimeoutExpired:
-            return Ran(-signal.SIGKILL, f"nothing came of it in {timeout_s:.0f} s")
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+        pipe = subprocess.PIPE
+        with python(arguments, cwd=self.root, environ=environment, output=pipe) as process:
+            try:
+                output, _ = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                return Ran(-signal.SIGKILL, f"nothing came of it in {timeout_s:.0f} s")
+            return Ran(process.returncode, output.decode(errors="replace"))
 
 
 def changed_text(text: str, change: Change) -> str:

@@ -5,12 +5,9 @@ Output goes to a file: a grandchild that lives on would hold a pipe open for eve
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from proof.children import python
 from proof.mutants.mutant import Catcher
 
 _LOOK_S = 0.1
@@ -52,20 +50,11 @@ def try_catcher(catcher: Catcher, root: Path, scratch: Path, stop: threading.Eve
         "HYPOTHESIS_STORAGE_DIRECTORY": os.fspath(scratch / "hypothesis"),
     }
     began_s = time.monotonic()
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, *catcher.command],
-            cwd=root,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            ended = _wait(process, began_s + catcher.limit_s, stop)
-        finally:
-            _end(process)
+    with (
+        output.open("wb") as file,
+        python(catcher.command, cwd=root, environ=environ, output=file) as process,
+    ):
+        ended = _wait(process, began_s + catcher.limit_s, stop)
     seconds = round(time.monotonic() - began_s, 1)
     text = output.read_text(encoding="utf-8", errors="replace")
     if not ended:
@@ -82,13 +71,6 @@ def _wait(process: subprocess.Popen[bytes], until_s: float, stop: threading.Even
             continue
         return True
     return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """It, and what it started, are gone."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _judged(catcher: Catcher, exit_code: int, text: str, seconds: float) -> Tried:
