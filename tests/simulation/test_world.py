@@ -1,0 +1,35 @@
+"""What the world of a life looks at by itself, beside what the checkers see."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from headrace.sim.conditions import conditions_of
+from headrace.sim.world import World
+from headrace.testing.sim_loop import SimLoop
+
+SERVED = msgspec.structs.replace(conditions_of(0), embedded=False, faults=())
+
+
+def test_live_state_that_is_not_what_the_log_says_is_told() -> None:
+    loop = SimLoop()
+    world = World(loop, SERVED)
+
+    async def scene() -> None:
+        world.begin()
+        await asyncio.sleep(3)
+        assert world.engine is not None
+        world.compare_live()
+        assert (world.counts["states compared"], world.faults) == (1, [])
+
+        world.engine.state.next_number += 1
+        world.compare_live()
+
+    loop.run_until_complete(scene())
+    world.hosting.close()
+    loop.close()
+
+    [fault] = world.faults
+    assert fault.startswith("live state: ")
