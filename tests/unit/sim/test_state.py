@@ -15,7 +15,7 @@ from headrace.model.options import EngineOptions
 from headrace.model.queue import QueueSettings
 from headrace.model.replies import JobReply, JobView
 from headrace.sim.final import Checkup, Recovery, SnapshotFacts
-from headrace.sim.history import Recorded
+from headrace.sim.history import Happened, Recorded
 from tests.unit.sim.telling import Telling, complaints, drop, insert, last_call, records_of
 
 
@@ -273,6 +273,16 @@ def test_a_recovery_replays_what_lies_behind_its_snapshot() -> None:
     found = complaints("RecoveryIsBounded", story, recoveries=[Recovery(1, 5, 9, 9)])
 
     assert "9 records were replayed; 4 lie there" in found[0]
+
+    published = Happened(1, "snapshot_published", {"index": 7})
+    story.history.events.insert(0, published)
+    found = complaints("RecoveryIsBounded", story, recoveries=[Recovery(2, 5, 4, 9)])
+
+    assert "began at index 5; a snapshot had 7" in found[0]
+
+    story.history.events.insert(1, Happened(1, "rot_a_bit"))
+
+    assert complaints("RecoveryIsBounded", story, recoveries=[Recovery(2, 5, 4, 9)]) == []
 
 
 # --- CheckupsAreClean

@@ -7,6 +7,7 @@ from collections import Counter
 from headrace.sim.checkers.base import Breaches, Checker, Life
 from headrace.sim.checkers.ledger import CANCELLED, DEAD, LEASED, LIVE, READY, SCHEDULED, SUCCEEDED
 from headrace.sim.checkers.liveness import is_healed
+from headrace.sim.history import Happened
 
 
 class MemoryIsCounted(Checker):
@@ -64,11 +65,11 @@ def _counted(life: Life) -> dict[str, int]:
 
 
 class RecoveryIsBounded(Checker):
-    """A start replays what lies behind its snapshot, each record once."""
+    """A start loads the newest sound snapshot and replays what lies behind it, once."""
 
     invariants = ("I14",)
     clauses = ()
-    promise = "A recovery replays exactly the records behind the snapshot it starts from."
+    promise = "A recovery replays just the records behind the newest snapshot that is sound."
     needs_log = False
 
     def breaches(self, life: Life) -> Breaches:
@@ -77,3 +78,23 @@ class RecoveryIsBounded(Checker):
             if recovery.record_count != owed:
                 message = f"{recovery.record_count} records were replayed; {owed} lie there"
                 yield self.violation(message, at_ns=recovery.at_ns)
+            newest = _newest_sound(life, recovery.at_ns)
+            if recovery.snapshot_index < newest:
+                message = f"began at index {recovery.snapshot_index}; a snapshot had {newest}"
+                yield self.violation(message, at_ns=recovery.at_ns)
+
+
+def _newest_sound(life: Life, at_ns: int) -> int:
+    """Index of the newest snapshot published by then; 0 when a bit has rotted since.
+
+    Hides a start that passes over a sound snapshot because another one is damaged.
+    """
+    newest = 0
+    for event in life.history.events:
+        if type(event) is not Happened or event.at_ns >= at_ns:
+            continue
+        if event.what == "snapshot_published":
+            newest = event.fields["index"]
+        elif event.what == "rot_a_bit":
+            newest = 0
+    return newest
