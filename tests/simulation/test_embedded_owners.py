@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from functools import partial
 
@@ -11,6 +12,7 @@ import pytest
 from headrace import App
 from headrace.model.env import Env
 from headrace.model.errors import HeadraceError
+from headrace.testing.sim_disk import Fault
 from headrace.testing.sim_loop import SimLoop
 from headrace.testing.sim_process import ProcessKilled, SimMachine, SimProcess
 
@@ -18,6 +20,8 @@ DIRECTORY = "/owned"
 PROCESS_COUNT = 4
 STEP_COUNT = 40
 CALM_S = 120
+FULL_S = 20
+WRITING = ("pwrite", "pwritev", "preallocate")
 
 
 class Ledger:
@@ -113,3 +117,43 @@ def test_whatever_happens_to_its_owners_every_call_ends_and_nothing_accepted_is_
         loop.close()
     assert machine.errors == []
     assert ledger.accepted
+
+
+def test_application_whose_owner_dies_while_the_disk_is_full_works_again_when_there_is_room() -> (
+    None
+):
+    loop = SimLoop()
+    machine = SimMachine(loop, 1)
+    disk = machine.disk
+    done: list[bytes] = []
+
+    def is_full(method: str, path: str) -> Fault | None:
+        return Fault(error_number=errno.ENOSPC) if method in WRITING else None
+
+    async def own(env: Env) -> None:
+        async with App(DIRECTORY, env=env) as app:
+            await (await app.client()).enqueue("q", "k", b"{}")
+            await asyncio.sleep(CALM_S)
+
+    async def use_for_long(env: Env) -> None:
+        async with App(DIRECTORY, env=env) as app:
+            client = await app.client()
+            await asyncio.sleep(FULL_S)
+            done.append((await client.enqueue("q", "k", b"{}")).job_id)
+
+    async def story() -> None:
+        owner = machine.start("owner", own)
+        await asyncio.sleep(1)
+        user = machine.start("user", use_for_long)
+        await asyncio.sleep(1)
+        has_room, disk.befall = disk.befall, is_full
+        owner.kill()
+        await asyncio.sleep(FULL_S / 2)
+        disk.befall = has_room
+        await user.result()
+
+    try:
+        loop.run_until_complete(story())
+    finally:
+        loop.close()
+    assert len(done) == 1

@@ -33,6 +33,7 @@ from urllib.parse import quote
 
 from headrace.client.reconnect import Link, LinkOptions
 from headrace.client.target import AnyLink, LinkEvents
+from headrace.log.base import Refused
 from headrace.log.file.layout import Layout
 from headrace.log.file.lock import Holder, read_holder
 from headrace.model.env import Env, LoopThread
@@ -312,7 +313,9 @@ class EmbeddedLink(Link):
         if self._owner_left:
             self._owner_left = False
             await asyncio.sleep(SUCCESSION_PAUSE_MS / 1_000)
-        await self._ownership.take()
+        # A disk that is full gets room again: nobody is found now, and looked for later.
+        with contextlib.suppress(Refused):
+            await self._ownership.take()
 
     def _unresponsive(self) -> OwnerUnresponsive:
         holder = self._ownership.holder()
