@@ -9,8 +9,9 @@ import pytest
 from headrace.model import commands as c
 from headrace.model import records as r
 from headrace.model.errors import Overloaded, WrongState
+from headrace.model.job import State
 from headrace.model.queue import QueueSettings
-from headrace.model.replies import Problem, Settled
+from headrace.model.replies import Changed, Problem, Settled
 from headrace.sim.history import NEVER, Connected
 from tests.unit.sim.telling import (
     BY_CLIENT,
@@ -161,6 +162,31 @@ def test_a_repeated_nack_of_a_job_that_is_not_kept_any_more_is_excused() -> None
     story.nack(lease)
 
     assert complaints("AnswersAreTrue", story) == []
+
+
+def cancelled_again(story: Telling, end: Callable[[Telling], None]) -> None:
+    """The job ends, is deleted, and its cancel is answered: it was cancelled."""
+    end(story)
+    job_id = next(iter(story.known_ids()))
+    story.delete(job_id)
+    call = story.history.call(BY_CLIENT, c.Cancel(job_id), story.tick())
+    call.reply = Changed(index=story.engine.last_index, state=State.CANCELLED)
+    call.returned_ns = story.tick()
+
+
+def nack_for_good(story: Telling) -> None:
+    waiting(story)
+    story.nack(story.claim_one(), retryable=False)
+
+
+@pytest.mark.parametrize(
+    ("end", "right"), [(cancel, True), (waiting, True), (ack, False), (nack_for_good, False)]
+)
+def test_a_job_that_is_gone_was_cancelled_only_if_it_ended_so(end: Act, right: bool) -> None:
+    story = Telling()
+    cancelled_again(story, end)
+
+    assert (complaints("AnswersAreTrue", story) == []) is right
 
 
 # --- NothingUnasked

@@ -16,13 +16,16 @@ from headrace.sim.checkers.base import Breaches, Checker, Life, is_refused
 from headrace.sim.checkers.content import is_done_so
 from headrace.sim.checkers.excuses import may_have_left_twice
 from headrace.sim.checkers.ledger import (
+    ABSENT,
     CANCELLED,
     DELETED,
+    FINAL,
     LEASED,
     PRUNED,
     READY,
     SCHEDULED,
     SUCCEEDED,
+    WAITING,
     JobStory,
     Step,
 )
@@ -139,10 +142,19 @@ def _cancelled(item: Item, story: JobStory) -> bool:
             for one in story.steps
         )
         return step.to == LEASED and asked
-    return step.to == reply.state == CANCELLED or (
-        # Its end is remembered, and nothing more is kept of it.
-        step.to not in (SCHEDULED, READY, LEASED) and reply.state == CANCELLED
-    )
+    # Of what was deleted or pruned the end is remembered.
+    return reply.state == CANCELLED == _known_end(story, item.index)
+
+
+def _known_end(story: JobStory, index: int) -> int:
+    """In which final state the job is, or was when it went; ABSENT: in none."""
+    for step in reversed(story.steps):
+        if step.index <= index:
+            if step.to == DELETED and step.was in WAITING:
+                return CANCELLED
+            if step.to not in (DELETED, PRUNED):
+                return step.to if step.to in FINAL else ABSENT
+    return ABSENT
 
 
 def _rescheduled(item: Item, story: JobStory) -> bool:
