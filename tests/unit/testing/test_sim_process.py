@@ -14,7 +14,7 @@ import pytest
 
 from headrace.model.env import EnvParts
 from headrace.testing.sim_disk import Fault, SimCrash
-from headrace.testing.sim_loop import SimLoop, SimNodeEnv, run_simulated
+from headrace.testing.sim_loop import SimLoop
 from headrace.testing.sim_process import ProcessKilled, SimMachine
 
 
@@ -356,32 +356,6 @@ def _written_after_kill(loop: SimLoop, seed: int) -> bytes:
     loop.run_until_complete(scene())
     assert answers == []
     return machine.disk.peek("/file")
-
-
-@pytest.mark.parametrize("own_process", [True, False])
-def test_interrupt_inside_a_disk_call_is_for_whoever_runs_the_simulation(
-    loop: SimLoop, machine: SimMachine, own_process: bool
-) -> None:
-    told: list[object] = []
-
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    async def main(env: EnvParts | SimNodeEnv) -> None:
-        thread = env.threads.io_thread("commit", asyncio.get_running_loop())
-        thread.submit(interrupted, lambda *answer: told.append(answer))
-        await asyncio.sleep(10)
-
-    def simulate() -> None:
-        if own_process:
-            loop.run_until_complete(machine.start("p", main).wait())
-        else:
-            run_simulated(main)
-
-    with pytest.raises(KeyboardInterrupt):
-        simulate()
-
-    assert told == []
 
 
 def test_io_goes_on_while_its_owner_is_blocked(loop: SimLoop, machine: SimMachine) -> None:
