@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from headrace.server.compose import RunningServer
 from headrace.sim.conditions import conditions_of
 from headrace.sim.faults import power_cut, suspend, wall_jump
 from headrace.sim.history import Happened
@@ -74,3 +75,13 @@ def test_owner_of_a_directory_leaves_in_good_order_and_another_one_serves() -> N
 
     assert stopped > 0
     assert served_after == stopped
+
+
+def test_owner_that_cannot_leave_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stop(self: RunningServer, drain_ms: int = 0) -> None:
+        raise ZeroDivisionError("a bug of the server")
+
+    monkeypatch.setattr(RunningServer, "stop", stop)
+    lives = (lived_of(plan_for(seed, 300)) for seed in EMBEDDED[:5])
+
+    assert any("release_failed" in one for life in lives for one in life.outcome.violations)

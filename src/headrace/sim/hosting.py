@@ -14,6 +14,7 @@ from unittest import mock
 
 import msgspec
 
+from headrace.client import embedded
 from headrace.log.base import Log, Lost, Refused
 from headrace.model.env import Env
 from headrace.model.errors import (
@@ -65,6 +66,9 @@ class Hosting:
 
     def close(self) -> None:
         """The life is over; nothing of this host goes on."""
+
+    def forget(self) -> None:
+        """Its loop is closed; what the dead still said then was not heard."""
 
     async def wait_stopped(self) -> None:
         """After the last `stop`: the directory is nobody's."""
@@ -191,7 +195,10 @@ class Embedded(Hosting):
         super().__init__(world)
         self._process: SimProcess | None = None
         self._real_serve: Callable[..., Any] = compose.serve
-        self._patch = mock.patch.object(compose, "serve", self._serve)
+        self._patches = (
+            mock.patch.object(compose, "serve", self._serve),
+            mock.patch.object(embedded, "_report", self._report),
+        )
 
     @property
     def url(self) -> str:
@@ -202,7 +209,8 @@ class Embedded(Hosting):
         return self._process
 
     def begin(self) -> None:
-        self._patch.start()
+        for patch in self._patches:
+            patch.start()
 
     def stop(self, drain_ms: int) -> None:
         """The owner leaves in good order; at the end of a life it dies, and must bear it."""
@@ -211,8 +219,13 @@ class Embedded(Hosting):
         else:
             self.world.close(self._process)
 
-    def close(self) -> None:
-        self._patch.stop()
+    def forget(self) -> None:
+        for patch in self._patches:
+            patch.stop()
+
+    def _report(self, event: str, **fields: Any) -> None:
+        """An owner could not leave: whatever a log refuses, it has to."""
+        self.world.faults.append(f"{event}: {fields}")
 
     async def _serve(self, env: Env, directory: str, settings: Settings, **options: Any) -> Any:
         wanted = msgspec.structs.replace(

@@ -111,6 +111,7 @@ def lived_of(plan: Plan) -> Lived:
         world.hosting.close()
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
+        world.hosting.forget()
 
 
 def _broken_down(world: World, plan: Plan, error: BaseException) -> Lived:
