@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from headrace.model import records as r
-from headrace.model.commands import Enqueue, GetJob, GetQueue, ListJobs, ListQueues
+from headrace.model.commands import (
+    Enqueue,
+    GetJob,
+    GetQueue,
+    ListJobs,
+    ListQueues,
+    LogLines,
+    Progress,
+)
 from headrace.model.errors import UnknownJob
 from headrace.model.options import EngineOptions
 from headrace.model.queue import QueueSettings
@@ -252,6 +260,46 @@ def test_a_gauge_that_counts_otherwise_is_seen() -> None:
 
     wrong = gauges | {"headrace_payload_bytes": 0}
     assert "are counted for payloads" in complaints("MemoryIsCounted", story, gauges=wrong)[0]
+
+
+@pytest.mark.parametrize("name", ["headrace_payload_bytes", "headrace_finished_bytes"])
+def test_bytes_that_nobody_has_said_are_not_held(name: str) -> None:
+    story = lived()
+    gauges = story.final().gauges
+    wrong = gauges | {name: gauges[name] + 2_000}
+
+    found = complaints("MemoryIsCounted", story, gauges=wrong)
+
+    assert "all that the log has said" in found[0]
+
+
+def test_what_jobs_were_told_counts_among_what_they_hold() -> None:
+    story = lived()
+    lease = story.claim_one()
+    story.run(LogLines(*lease, ["line" * 200] * 5))
+    story.run(Progress(*lease, b'"half"' * 100))
+    story.nack(lease)
+
+    assert complaints("MemoryIsCounted", story) == []
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_a_final_job_that_is_older_than_its_queue_keeps_it_is_seen(succeeds: bool) -> None:
+    story = lived()
+    if not succeeds:
+        story.nack(story.claim_one(), retryable=False)
+    settings = QueueSettings(succeeded_age_ms=0 if succeeds else 1 << 40, dead_age_ms=0)
+    insert(story, r.QueueConfigured("mail", settings))
+
+    assert complaints("MemoryIsCounted", story) == []
+
+    story.now_ms += 5_000
+
+    found = complaints("MemoryIsCounted", story)
+
+    assert len(found) == 1
+    assert "kept for 5000 ms longer" in found[0]
+    assert complaints("MemoryIsCounted", story, healed_ms=0) == []
 
 
 def test_a_node_that_keeps_more_than_it_may_is_seen() -> None:

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+
+from headrace.model.records import JobFailed, JobLogged, ProgressReported
 from headrace.sim.checkers.base import Breaches, Checker, Life
-from headrace.sim.checkers.ledger import CANCELLED, DEAD, LEASED, LIVE, READY, SCHEDULED, SUCCEEDED
-from headrace.sim.checkers.liveness import is_healed
+from headrace.sim.checkers.ledger import (
+    CANCELLED,
+    DEAD,
+    FINAL,
+    LEASED,
+    LIVE,
+    READY,
+    SCHEDULED,
+    SUCCEEDED,
+    JobStory,
+    Step,
+)
+from headrace.sim.checkers.liveness import LATE_MS, is_healed
 from headrace.sim.history import Happened
 
 
@@ -24,12 +38,8 @@ class MemoryIsCounted(Checker):
         for name, right in _counted(life).items():
             if name in gauges and gauges[name] != right:
                 yield self.violation(f"{name} is {gauges[name]:g}, and {right} by the log")
-        payloads = sum(
-            len(story.payload) for story in life.ledger.stories.values() if story.state in LIVE
-        )
-        held = gauges.get("headrace_payload_bytes", payloads)
-        if held < payloads:
-            yield self.violation(f"{held:g} bytes are counted for payloads of {payloads}")
+        yield from self._bytes(life, "headrace_payload_bytes", LIVE)
+        yield from self._bytes(life, "headrace_finished_bytes", FINAL)
         if not is_healed(life):
             return  # what is beyond a bound goes in steps, between turns
         kept, kept_max = gauges.get("headrace_finished_bytes", 0), life.final.options.finished_bytes
@@ -37,17 +47,69 @@ class MemoryIsCounted(Checker):
             yield self.violation(f"{kept:g} bytes of final jobs are kept; {kept_max} are allowed")
         yield from self._retention(life)
 
+    def _bytes(self, life: Life, name: str, states: frozenset[int]) -> Breaches:
+        """Beside its payload a job holds no more than the log has said of it."""
+        stories = [story for story in life.ledger.stories.values() if story.state in states]
+        least = sum(len(story.payload) for story in stories)
+        most = least + sum(map(_said_bytes, stories)) + _told_bytes(life)
+        held = life.final.gauges.get(name, least)
+        if held < least:
+            yield self.violation(f"{held:g} bytes are counted for payloads of {least}")
+        if held > most:
+            yield self.violation(f"{name} is {held:g}; all that the log has said is {most}")
+
     def _retention(self, life: Life) -> Breaches:
         kept: Counter[tuple[str, bool]] = Counter()
         for story in life.ledger.stories.values():
             if story.state in (SUCCEEDED, CANCELLED, DEAD):
                 kept[story.spec.queue, story.state == DEAD] += 1
+                yield from self._age(life, story)
         for (queue, is_dead), count in kept.items():
-            settings = life.ledger.settings.get(queue, life.final.options.default_queue)
+            settings = life.ledger.settings_of(queue)
             bound = settings.dead_count if is_dead else settings.succeeded_count
             if count > bound:
                 word = "dead" if is_dead else "succeeded"
                 yield self.violation(f"{queue} keeps {count} {word} jobs; {bound} are allowed")
+
+    def _age(self, life: Life, story: JobStory) -> Breaches:
+        settings = life.ledger.settings_of(story.spec.queue)
+        is_dead = story.state == DEAD
+        age_ms = settings.dead_age_ms if is_dead else settings.succeeded_age_ms
+        over_ms = life.final.log_now_ms - story.ended_at_ms - age_ms
+        if over_ms > AGE_LATE_MS:
+            message = f"kept for {over_ms} ms longer than the {age_ms} ms that are allowed"
+            yield self.violation(message, story.steps[-1].event, job_id=story.job_id)
+
+
+AGE_LATE_MS = 1_000 + LATE_MS
+"""Retention by age is looked at every second, when something else does not hold it up."""
+_JOB_BYTES = 256
+"""What a job holds beside its payload and its extra: its spec above all."""
+_STEP_BYTES = 160
+"""What it holds of one step: lines of its history, reasons, the words for a lost worker."""
+
+
+def _said_bytes(story: JobStory) -> int:
+    """Of everything but its payload, at most."""
+    return (
+        _JOB_BYTES
+        + len(msgspec.msgpack.encode(story.extra))
+        + sum(_STEP_BYTES + _part_bytes(step) for step in story.steps)
+    )
+
+
+def _part_bytes(step: Step) -> int:
+    record = step.event.record
+    if isinstance(record, JobFailed):
+        return len(msgspec.msgpack.encode(record.error))
+    return len(step.result or b"")
+
+
+def _told_bytes(life: Life) -> int:
+    """Progress and log lines, which are no steps."""
+    said = (event.record for event in life.ledger.records)
+    told = (record for record in said if isinstance(record, ProgressReported | JobLogged))
+    return sum(len(msgspec.msgpack.encode(record)) for record in told)
 
 
 def _counted(life: Life) -> dict[str, int]:

@@ -246,6 +246,10 @@ class Ledger:
         place = bisect_right(self.times, (index, 1 << 62))
         return self.times[place - 1][1] if place else 0
 
+    def settings_of(self, queue: str) -> QueueSettings:
+        """At the end."""
+        return self.settings.get(queue, self.default_queue)
+
     def seen_ns(self, index: int) -> int | None:
         """When the record with this index was durable; None when it is not in the log."""
         place = index - (self.records[0].index if self.records else 0)
@@ -286,7 +290,7 @@ class Ledger:
         self._rings.get((job.spec.queue, job.ended_as == DEAD), {}).pop(job.job_id, None)
 
     def _policy(self, job: JobStory) -> RetryPolicy:
-        return job.spec.retry or self.settings.get(job.spec.queue, self.default_queue).retry
+        return job.spec.retry or self.settings_of(job.spec.queue).retry
 
     def _end_attempt(self, step: Step, fate: int, run_at_ms: int, *, keeps_place: bool) -> None:
         step.fate = fate
