@@ -5,13 +5,27 @@ from __future__ import annotations
 import pytest
 
 from headrace.engine.engine import Lease
-from headrace.model.commands import Cancel, GetJob, PauseQueue, Started, WaitJob, Watch
+from headrace.model.commands import Cancel, GetJob, PauseQueue, Revive, Started, WaitJob, Watch
 from headrace.model.errors import OutcomeUnknown
 from headrace.model.job import State
-from headrace.model.records import JobRescheduled, JobsClaimed, JobsReleased
+from headrace.model.records import (
+    JobRescheduled,
+    JobRevived,
+    JobsClaimed,
+    JobsReleased,
+    JobsSucceeded,
+)
 from headrace.model.replies import JobReply, Problem, Settled
-from headrace.sim.history import Happened, PushedLease, ToldEnd
-from tests.unit.sim.telling import NS_PER_MS, Telling, complaints, drop, insert, last_call
+from headrace.sim.history import Happened, PushedLease, Recorded, ToldEnd
+from tests.unit.sim.telling import (
+    NS_PER_MS,
+    Telling,
+    complaints,
+    drop,
+    insert,
+    last_call,
+    records_of,
+)
 
 HOUR_MS = 3_600_000
 
@@ -329,6 +343,29 @@ def test_who_watches_what_had_ended_is_told_too() -> None:
     last_call(story, Watch).reply.index = story.engine.last_index  # type: ignore[union-attr]
 
     assert "was not told its end" in complaints("WatchersAreTold", story)[0]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_an_end_that_is_undone_before_it_is_told_leaves_the_next_one_to_be_told(told: bool) -> None:
+    """In one commit nobody is told of it; the watch goes on."""
+    story = watched(told=None)
+    [job_id] = story.known_ids()
+    [end] = records_of(story, JobsSucceeded)
+    story.run(Revive(job_id))
+    [revived] = records_of(story, JobRevived)
+    story.history.events[story.history.events.index(revived)] = Recorded(
+        end.at_ns, revived.index, revived.now_ms, revived.record
+    )
+
+    assert complaints("WatchersAreTold", story) == []
+
+    story.cancel(job_id)
+    if told:
+        ended = ToldEnd(story.tick(), "client 2", job_id, State.CANCELLED)
+        story.history.events.append(ended)
+    story.at_ns += 20_000 * NS_PER_MS
+
+    assert (complaints("WatchersAreTold", story) == []) is told
 
 
 # --- CalmCallsAreQuick

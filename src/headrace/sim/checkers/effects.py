@@ -11,13 +11,11 @@ from headrace.sim.checkers.ledger import (
     CANCELLED,
     DELETED,
     FINAL,
-    LIVE,
-    JobStory,
     Step,
     word_of,
 )
 from headrace.sim.checkers.liveness import ALL_WELL, DYING_MS, LATE_MS, calm_until_ns
-from headrace.sim.checkers.owed import is_end, undone
+from headrace.sim.checkers.owed import ends_for, is_end, undone
 from headrace.sim.history import NEVER, Call, HandlerBegan, Happened, ToldEnd
 
 FOR_EVER = 1 << 62
@@ -112,7 +110,7 @@ class WaitsAreAnswered(Checker):
             for step in story.steps:
                 at_ns = step.event.at_ns
                 late = call.called_ns < at_ns < call.returned_ns - LATE_MS * NS_PER_MS
-                if late and is_end(step) and not undone(story, step):
+                if late and is_end(step) and not undone(step, call.returned_ns):
                     message = "a wait went on after the end of its job"
                     yield self.violation(message, step.event, call, job_id=story.job_id)
                     break
@@ -180,19 +178,12 @@ class WatchersAreTold(Checker):
             story = life.ledger.stories.get(job_id)
             if position in unknown or story is None:
                 continue
-            end = _end_for(story, reply.index)
-            if end is None:
-                continue
-            due_ns = max(end.event.at_ns, call.returned_ns) + LATE_MS * NS_PER_MS
             times = told.get((call.actor, job_id), ())
-            if due_ns < until_ns and not any(call.called_ns <= at <= due_ns for at in times):
-                message = f"{call.actor} watched it, and was not told its end"
-                yield self.violation(message, call, end.event, job_id=job_id, at_ns=due_ns)
-
-
-def _end_for(story: JobStory, index: int) -> Step | None:
-    """The end that a watch from this index on is told: the newest so far, or the next."""
-    step = story.at(index)
-    if step is not None and step.to not in LIVE:
-        return step
-    return next((later for later in story.after(index) if is_end(later)), None)
+            for end in ends_for(story, reply.index):
+                due_ns = max(end.event.at_ns, call.returned_ns) + LATE_MS * NS_PER_MS
+                if undone(end, due_ns):
+                    continue
+                if due_ns < until_ns and not any(call.called_ns <= at <= due_ns for at in times):
+                    message = f"{call.actor} watched it, and was not told its end"
+                    yield self.violation(message, call, end.event, job_id=job_id, at_ns=due_ns)
+                break

@@ -105,12 +105,14 @@ class EffectsArrive(Checker):
         for call in life.asked.calls(c.Watch):
             if not isinstance(call.reply, Settled):
                 continue
-            for story, end in _watched(life, call, call.reply):
-                owed_ns = max(end.event.at_ns, call.returned_ns)
-                proof = connections.proof(call.actor, call.called_ns, owed_ns)
+            for story in _watched(life, call, call.reply):
                 at_ns = arrived.get((call.actor, story.job_id, 0))
-                if proof is not None and (at_ns is None or at_ns < call.called_ns):
+                if at_ns is not None and at_ns >= call.called_ns:
+                    continue
+                shown = _told_by(connections, call, ends_for(story, call.reply.index))
+                if shown is not None:
                     message = f"{call.actor} watched it, and was not told its end"
+                    end, proof = shown
                     yield self.violation(message, call, end.event, proof, job_id=story.job_id)
 
     def _waits(self, life: Life, connections: _Connections) -> Breaches:
@@ -120,7 +122,7 @@ class EffectsArrive(Checker):
             if story is None or end is None:
                 continue
             proof = connections.proof(call.actor, call.called_ns, end.event.at_ns)
-            if proof is None or proof is call:
+            if proof is None or proof is call or undone(end, proof.returned_ns):
                 continue
             if call.returned_ns == NEVER or call.returned_ns > proof.returned_ns:
                 message = f"{call.actor} waited for it, and was not told its end"
@@ -151,25 +153,40 @@ def _changed(life: Life, spoken: list[Call], session_id: bytes, call: Call, proo
     )
 
 
-def _watched(life: Life, call: Call, reply: Settled) -> Iterator[tuple[JobStory, Step]]:
-    """The jobs of a watch that have ended, each with the end that was to be told."""
+def _watched(life: Life, call: Call, reply: Settled) -> Iterator[JobStory]:
+    """The jobs of a watch, but those that were unknown."""
     unknown = {problem.position for problem in reply.problems or ()}
     for position, job_id in enumerate(call.command.job_ids):  # type: ignore[attr-defined]
         story = life.ledger.stories.get(job_id)
-        if story is None or position in unknown:
-            continue
-        step = story.at(reply.index)
-        if step is None or step.to in LIVE:
-            step = next((later for later in story.after(reply.index) if is_end(later)), None)
-        if step is not None and step.event.at_ns != NEVER and not undone(story, step):
-            yield story, step
+        if story is not None and position not in unknown:
+            yield story
+
+
+def ends_for(story: JobStory, index: int) -> list[Step]:
+    """The ends that a watch from this index on is told of, the first that stands: the newest so
+    far, if the job has ended, and those that follow."""
+    step = story.at(index)
+    before = [step] if step is not None and step.to not in LIVE else []
+    return before + [later for later in story.after(index) if is_end(later)]
+
+
+def _told_by(connections: _Connections, call: Call, ends: list[Step]) -> tuple[Step, Call] | None:
+    """The first end that stands, and the answer before which it had to be told."""
+    for end in ends:
+        owed_ns = max(end.event.at_ns, call.returned_ns)
+        proof = connections.proof(call.actor, call.called_ns, owed_ns)
+        if proof is None or end.event.at_ns == NEVER:
+            return None
+        if not undone(end, proof.returned_ns):
+            return end, proof
+    return None
 
 
 def _end_after(story: JobStory, called_ns: int) -> Step | None:
     """The first end that the log shows after this moment."""
     for step in story.steps:
         if is_end(step) and step.event.at_ns > called_ns:
-            return None if undone(story, step) else step
+            return step
     return None
 
 
@@ -177,7 +194,9 @@ def is_end(step: Step) -> bool:
     return (step.to in FINAL and step.was not in FINAL) or step.verb == "delete"
 
 
-def undone(story: JobStory, end: Step) -> bool:
-    """Revived later. Who asks in between may be heard before the end or after the revival, and
-    in one commit nobody is told of such an end."""
-    return any(step.verb == "revive" for step in story.after(end.index))
+def undone(end: Step, until_ns: int) -> bool:
+    """Revived before anybody had to be told. Who asks in between may be heard before the end or
+    after the revival, and in one commit nobody is told of such an end."""
+    return any(
+        step.verb == "revive" and step.event.at_ns <= until_ns for step in end.job.after(end.index)
+    )
