@@ -119,9 +119,9 @@ def test_whatever_happens_to_its_owners_every_call_ends_and_nothing_accepted_is_
     assert ledger.accepted
 
 
-def test_application_whose_owner_dies_while_the_disk_is_full_works_again_when_there_is_room() -> (
-    None
-):
+def test_application_whose_owner_dies_while_the_disk_is_full_works_again_when_there_is_room(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     loop = SimLoop()
     machine = SimMachine(loop, 1)
     disk = machine.disk
@@ -157,3 +157,4 @@ def test_application_whose_owner_dies_while_the_disk_is_full_works_again_when_th
     finally:
         loop.close()
     assert len(done) == 1
+    assert any("take_over_refused" in line for line in caplog.messages)

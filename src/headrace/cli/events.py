@@ -177,6 +177,12 @@ EVENTS: Mapping[str, Event] = {
         ("index", "size_bytes", "duration_ms"),
         "State is on the disk up to `index`; older log can go.",
     ),
+    "take_over_refused": Event(
+        "warning",
+        ("error",),
+        "An application found its directory without an owner, and the disk without the room to"
+        " own it. It tries again; its calls wait. Free some space.",
+    ),
     "wall_clock_jumped": Event(
         "warning",
         ("jump_ms", "followed_ms"),

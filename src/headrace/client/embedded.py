@@ -313,9 +313,11 @@ class EmbeddedLink(Link):
         if self._owner_left:
             self._owner_left = False
             await asyncio.sleep(SUCCESSION_PAUSE_MS / 1_000)
-        # A disk that is full gets room again: nobody is found now, and looked for later.
-        with contextlib.suppress(Refused):
+        try:
             await self._ownership.take()
+        except Refused as error:
+            # A disk that is full gets room again: nobody is found now, and looked for later.
+            _report("take_over_refused", error=str(error))
 
     def _unresponsive(self) -> OwnerUnresponsive:
         holder = self._ownership.holder()
