@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from headrace.engine.engine import Lease
@@ -16,7 +17,7 @@ from headrace.model.records import (
     JobsSucceeded,
 )
 from headrace.model.replies import JobReply, Problem, Settled
-from headrace.sim.history import Happened, PushedLease, Recorded, ToldEnd
+from headrace.sim.history import Connected, Event, Happened, PushedLease, Recorded, ToldEnd
 from tests.unit.sim.telling import (
     NS_PER_MS,
     Telling,
@@ -210,6 +211,66 @@ def test_a_holder_that_stood_still_may_begin_what_was_cancelled_meanwhile() -> N
     told_of_faults(story, "worker 1 paused")
 
     assert complaints("CancelHolds", story) == []
+
+
+def begun_late(*events: Event, urls: tuple[str, ...] = ("headrace://server:1",)) -> list[str]:
+    """`worker 1` begins what was cancelled; these happened between its claim and that."""
+    story = Telling()
+    story.at_ns = 100_000 * NS_PER_MS
+    job_id = story.enqueue_one()
+    lease = story.claim_one()
+    story.expire(lease)
+    story.cancel(job_id)
+    told = [Happened(0, "server_ready", {"urls": urls}), *events]
+    for event in told:
+        moved = type(event)(**msgspec.structs.asdict(event) | {"at_ns": story.at_ns + event.at_ns})
+        story.history.events.append(moved)
+    story.begin(*lease)
+    return complaints("CancelHolds", story)
+
+
+LONG_AGO_NS = -99_000 * NS_PER_MS
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Happened(0, "worker 2 paused"),
+        Happened(0, "client 1 killed"),
+        Happened(0, "pause_other"),
+        Happened(LONG_AGO_NS, "worker 1 paused"),
+        Happened(LONG_AGO_NS, "server paused"),
+        Connected(0, "worker 2"),
+    ],
+)
+def test_what_befalls_others_or_is_long_over_excuses_no_late_start(event: Event) -> None:
+    assert "after its cancel was acknowledged" in begun_late(event)[0]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Happened(0, "worker 1 paused"),
+        Happened(0, "server killed"),
+        Happened(0, "slow_disk"),
+        Happened(0, "rough_weather"),
+        Happened(LONG_AGO_NS, "silence_connections"),
+        Connected(0, "worker 1"),
+    ],
+)
+def test_who_was_not_heard_may_begin_what_was_cancelled_meanwhile(event: Event) -> None:
+    assert begun_late(event) == []
+
+
+def test_silence_from_before_the_connection_began_is_over() -> None:
+    silenced = Happened(LONG_AGO_NS, "silence_connections")
+    connected = Connected(LONG_AGO_NS + 1, "worker 1")
+
+    assert begun_late(silenced, connected) != []
+
+
+def test_whoever_is_paused_may_be_the_server_where_that_is_embedded() -> None:
+    assert begun_late(Happened(0, "worker 2 paused"), urls=("unix:///data/s.sock",)) == []
 
 
 def test_a_revived_job_may_start_after_its_cancel() -> None:

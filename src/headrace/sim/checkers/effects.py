@@ -7,6 +7,7 @@ from headrace.model.replies import Changed, JobReply, Settled
 from headrace.sim.checkers.asked import Item, index_of
 from headrace.sim.checkers.base import Breaches, Checker, Life
 from headrace.sim.checkers.ends import lives_twice
+from headrace.sim.checkers.excuses import may_have_been_silent
 from headrace.sim.checkers.ledger import (
     CANCELLED,
     DELETED,
@@ -14,11 +15,10 @@ from headrace.sim.checkers.ledger import (
     Step,
     word_of,
 )
-from headrace.sim.checkers.liveness import ALL_WELL, DYING_MS, LATE_MS, calm_until_ns
+from headrace.sim.checkers.liveness import DYING_MS, LATE_MS, calm_until_ns
 from headrace.sim.checkers.owed import ends_for, is_end, undone
-from headrace.sim.history import NEVER, Call, HandlerBegan, Happened, ToldEnd
+from headrace.sim.history import NEVER, Call, HandlerBegan, ToldEnd
 
-FOR_EVER = 1 << 62
 NS_PER_MS = 1_000_000
 _AT_ONCE = ("cancel", CANCELLED)
 
@@ -40,13 +40,11 @@ class CancelHolds(Checker):
                 reply = item.call.reply
                 if isinstance(reply, Changed) and (item.verb, reply.state) == _AT_ONCE:
                     cancelled.setdefault(job_id, item)
-        silent_ns = _silenced_ns(life)
         for event in life.history.events:
             if type(event) is HandlerBegan and event.job_id in cancelled:
                 call = cancelled[event.job_id].call
-                # Whoever stood still may hold a lease that has ended, and cannot know yet.
-                excused = event.token <= index_of(call) and event.at_ns >= silent_ns
-                if event.at_ns > call.returned_ns != NEVER and not excused:
+                late = event.at_ns > call.returned_ns != NEVER
+                if late and not _holds_unknowing(life, event, index_of(call)):
                     message = "started after its cancel was acknowledged"
                     yield self.violation(message, call, event, job_id=event.job_id)
         if life.ledger.whole:
@@ -66,16 +64,11 @@ class CancelHolds(Checker):
                     yield self.violation(message, asked.event, step.event, job_id=story.job_id)
 
 
-_LEAVE_WORKERS_HEARD = frozenset({"block_worker", "wall_jump", "wall_clock_jumped"})
-
-
-def _silenced_ns(life: Life) -> int:
-    """From here on a worker may be silent for longer than its lease, and live on. Of a history
-    that does not tell of faults that is so from its beginning."""
-    told = [event for event in life.history.events if type(event) is Happened]
-    harmless = ALL_WELL | _LEAVE_WORKERS_HEARD
-    silencing = (event.at_ns for event in told if event.what not in harmless)
-    return next(silencing, FOR_EVER) if told else 0
+def _holds_unknowing(life: Life, event: HandlerBegan, index: int) -> bool:
+    """Its lease is an older one, and has ended without its knowledge."""
+    claim = life.ledger.claims.get(event.token)
+    since_ns = claim.at_ns if claim is not None else 0
+    return event.token <= index and may_have_been_silent(life, event.actor, since_ns, event.at_ns)
 
 
 class WaitsAreAnswered(Checker):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from headrace.sim.checkers.base import Life
-from headrace.sim.history import NEVER, Call
+from headrace.sim.checkers.liveness import ALL_WELL
+from headrace.sim.history import NEVER, Call, Happened
 
 
 def may_have_left_twice(life: Life, call: Call) -> bool:
@@ -22,3 +23,57 @@ def may_have_left_twice(life: Life, call: Call) -> bool:
     if begun_ns is None or call.returned_ns == NEVER:
         return True
     return bisect_right(begun_ns, call.called_ns) < bisect_right(begun_ns, call.returned_ns)
+
+
+_BY_NAME = frozenset({"kill_worker", "stop_worker", "kill_asker", "pause_other"})
+"""Whom they have met is told by name: `worker 0 paused`."""
+_LEAVE_WORKERS_HEARD = frozenset({"block_worker", "wall_jump", "wall_clock_jumped", "faults over"})
+_NETWORK = frozenset({"reset_connections", "silence_connections", "part_machines", "rough_weather"})
+_LASTING_NS = 15_000_000_000
+"""What has begun before may go on for so long, but for the silence of a connection."""
+
+
+def may_have_been_silent(life: Life, actor: str, since_ns: int, until_ns: int) -> bool:
+    """Its server may not have heard of it for so long meanwhile that its lease was given up,
+    and it cannot know yet. Of a history that does not tell of faults that is so.
+
+    May hide: a lease of this actor that was given up for no reason, while something else that
+    silences workers was going on.
+    """
+    told = [event for event in life.history.events if type(event) is Happened]
+    if not told:
+        return True
+    begun_ns = life.connected_ns.get(actor, [])
+    connected_ns = begun_ns[place - 1] if (place := bisect_right(begun_ns, since_ns)) else 0
+    if place < bisect_right(begun_ns, until_ns):
+        return True
+    silencing = _silencing(told, actor)
+    return any(
+        (connected_ns if event.what in _NETWORK else since_ns - _LASTING_NS)
+        <= event.at_ns
+        <= until_ns
+        for event in silencing
+    )
+
+
+def _silencing(told: list[Happened], actor: str) -> list[Happened]:
+    """Without what befell others, where nobody else is the server as well."""
+    harmless = ALL_WELL | _LEAVE_WORKERS_HEARD
+    apart = _has_own_process(told)
+    return [
+        event
+        for event in told
+        if event.what not in harmless and not (apart and _is_of_others(event.what, actor))
+    ]
+
+
+def _is_of_others(what: str, actor: str) -> bool:
+    name, _, deed = what.rpartition(" ")
+    others = deed in ("killed", "paused", "closed") and name not in (actor, "server")
+    return others or what in _BY_NAME
+
+
+def _has_own_process(told: list[Happened]) -> bool:
+    """A server that listens for others is not embedded in one of those who use it."""
+    urls = [event.fields.get("urls", ()) for event in told if event.what == "server_ready"]
+    return bool(urls) and all(any(url.startswith("headrace:") for url in one) for one in urls)
