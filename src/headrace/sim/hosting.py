@@ -224,8 +224,10 @@ class Embedded(Hosting):
             patch.stop()
 
     def _report(self, event: str, **fields: Any) -> None:
-        """An owner could not leave: whatever a log refuses, it has to."""
-        self.world.faults.append(f"{event}: {fields}")
+        """What an application logs. An owner has to be able to leave, whatever a log refuses."""
+        self.world.note(event, **fields)
+        if event == "release_failed":
+            self.world.faults.append(f"{event}: {fields}")
 
     async def _serve(self, env: Env, directory: str, settings: Settings, **options: Any) -> Any:
         wanted = msgspec.structs.replace(

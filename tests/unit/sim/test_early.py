@@ -88,6 +88,20 @@ def test_an_ack_is_early_when_the_queues_of_its_jobs_are_async(queue: str, right
     assert (complaints("AnswersAreDurable", story) == []) is right
 
 
+def test_an_ack_that_ended_its_lease_and_was_sent_again_does_not_ask_its_queue() -> None:
+    story = configured()
+    story.enqueue_one(queue="video")
+    story.enqueue_one()
+    done, other = story.claim_one(queues=("video",)), story.claim_one()
+    story.ack(done)
+    first = story.history.calls.pop()
+    story.ack(done, other)
+    again = early(last_call(story, Ack))
+    again.called_ns = first.called_ns
+
+    assert complaints("AnswersAreDurable", story) == []
+
+
 def test_only_the_ack_that_ended_the_lease_asks_its_queue() -> None:
     story = configured()
     story.enqueue_one(queue="video")

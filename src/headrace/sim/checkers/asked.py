@@ -19,7 +19,7 @@ from headrace.model.errors import ClientError, Unavailable
 from headrace.model.job import JobSpec
 from headrace.model.replies import Claimed, Enqueued, Existing, Problem, Settled
 from headrace.sim.checkers.early import AsyncQueues, may_be_undone, says_early
-from headrace.sim.checkers.ledger import Ledger
+from headrace.sim.checkers.ledger import FINAL, Ledger
 from headrace.sim.history import Call, History
 
 OK = "ok"
@@ -73,6 +73,14 @@ class Item:
         specs: list[JobSpec] = self.call.command.specs  # type: ignore[attr-defined]
         number = self.new_job.spec
         return specs[number] if 0 <= number < len(specs) else None
+
+
+def _ended_before(ledger: Ledger, job_id: bytes, call: Call) -> bool:
+    """The job ended in an earlier commit than the one that was answered: it is said again."""
+    story = ledger.stories.get(job_id)
+    answered_ns = ledger.seen_ns(index_of(call))
+    ends = [step for step in story.steps if step.to in FINAL] if story is not None else []
+    return answered_ns is not None and any(step.event.at_ns < answered_ns for step in ends)
 
 
 def outcome_of(call: Call) -> tuple[str, str]:
@@ -132,7 +140,8 @@ class Asked:
             queue = self._queue_of(job_id, ledger)
             first = self._first_ack(job_id, token)
             touched.add(queue)
-            if first is not None and first.call is call:
+            ended = _ended_before(ledger, job_id, call)
+            if first is not None and first.call is call and not ended:
                 live.add(queue)
         return queues.all_may_be(live, call) and queues.any_may_be(touched, call)
 
