@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from headrace.model import records as r
-from headrace.model.commands import Started
+from headrace.model.commands import CloseSession, Extend, MarkStarted, Started
 from headrace.model.job import BACKOFF_FIXED, RetryPolicy
+from headrace.model.limits import LEASE_MS_DEFAULT
 from headrace.sim.history import PushedLease, Recorded
 from tests.unit.sim.telling import (
     Telling,
@@ -72,6 +73,93 @@ def test_a_token_that_comes_again_is_seen() -> None:
     events[events.index(again)] = Recorded(again.at_ns, token, again.now_ms, again.record)
 
     assert f"granted after lease {token}" in complaints("LeasesAreDisjoint", story)[0]
+
+
+# --- LeasesLast
+
+
+def test_a_lease_that_ends_before_its_time_is_seen() -> None:
+    early, late, unwatched = leased(), leased(), leased()
+    late[0].wait(LEASE_MS_DEFAULT)
+    for story, job_id, token in (early, late, unwatched):
+        story.expire((job_id, token))
+
+    assert "its lease ended 29999 ms early" in complaints("LeasesLast", early[0])[0]
+    assert complaints("LeasesLast", late[0]) == []
+    assert complaints("LeasesLast", unwatched[0], healed_ms=-1) == []
+
+
+def test_an_extension_may_shorten_a_lease_and_is_kept() -> None:
+    kept, broken = leased(), leased()
+    for story, job_id, token in (kept, broken):
+        story.run(Extend([(job_id, token)], 2_000))
+        story.wait(2_000 if story is kept[0] else 1_000)
+        story.expire((job_id, token))
+
+    assert complaints("LeasesLast", kept[0]) == []
+    assert "its lease ended 999 ms early" in complaints("LeasesLast", broken[0])[0]
+
+
+def test_a_job_that_times_out_early_is_seen() -> None:
+    early, late = Telling(), Telling()
+    for story in (early, late):
+        story.enqueue_one(timeout_ms=900)
+        lease = story.claim_one()
+        story.wait(900 if story is late else 500)
+        story.expire(lease, reason="timeout")
+
+    assert complaints("LeasesLast", late) == []
+    assert "timed out 399 ms early" in complaints("LeasesLast", early)[0]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_session_that_was_heard_does_not_expire(heard: bool) -> None:
+    story, job_id, token = pushed()
+    session_id = story.engine.session_ids()[0]
+    if not heard:
+        story.wait(LEASE_MS_DEFAULT)
+    story.expire((job_id, token))
+    story.engine.begin_turn(story.now_ms)
+    story.engine.run(CloseSession(session_id, "expired"))
+    story.commit()
+
+    assert (complaints("LeasesLast", story) == []) is not heard
+
+
+def test_a_worker_whose_session_goes_on_has_not_lost_its_leases() -> None:
+    story, job_id, token = pushed()
+    story.expire((job_id, token), started=False)
+
+    assert "its session goes on" in complaints("LeasesLast", story)[0]
+
+    story.dispatch()
+
+    assert "its session goes on" in complaints("LeasesLast", story)[0]
+
+
+def test_a_session_that_is_closed_ends_with_its_leases() -> None:
+    story, job_id, token = pushed()
+    story.engine.begin_turn(story.now_ms)
+    story.engine.run(MarkStarted([(job_id, token)]))
+    story.run(CloseSession(story.engine.session_ids()[0], "bye"))
+
+    assert records_of(story, r.LeasesExpired) != []
+    assert complaints("LeasesLast", story) == []
+
+
+def test_a_node_that_dies_between_a_lost_lease_and_its_session_may_hear_of_it_again() -> None:
+    story, job_id, token = pushed()
+    story.expire((job_id, token), started=False)
+    insert(story, r.EpochStarted(2, b"n", "node", now_ms=story.now_ms))
+
+    assert complaints("LeasesLast", story) == []
+
+
+def test_a_lease_ends_for_reasons_that_are_known() -> None:
+    story, job_id, token = leased()
+    story.expire((job_id, token), reason="tired")
+
+    assert "'tired', which is no reason" in complaints("LeasesLast", story)[0]
 
 
 # --- HandedOutOnce

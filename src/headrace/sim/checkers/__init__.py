@@ -34,6 +34,7 @@ from headrace.sim.checkers.ends import (
 from headrace.sim.checkers.enqueued import CallsAreWhole, NothingInvented, NothingLost
 from headrace.sim.checkers.handlers import DoneIsDone
 from headrace.sim.checkers.identity import OneJobAKey, OneJobAnId
+from headrace.sim.checkers.lasting import LeasesLast
 from headrace.sim.checkers.leases import HandedOutOnce, LeasesAreDisjoint
 from headrace.sim.checkers.linearizable import Linearizable
 from headrace.sim.checkers.liveness import (
@@ -60,6 +61,7 @@ _CLASSES: tuple[type[Checker], ...] = (
     ReportsAreConsistent,
     LeasesAreDisjoint,
     HandedOutOnce,
+    LeasesLast,
     AttemptsFit,
     OnlyStartsAreCharged,
     FirstInFirstOut,
