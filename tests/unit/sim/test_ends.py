@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from headrace.model import records as r
-from headrace.model.commands import Ack, Revive
+from headrace.model.commands import Ack, Enqueue, Revive
 from headrace.model.errors import OutcomeUnknown, WrongState
 from headrace.model.job import State
 from headrace.model.replies import JobReply, Problem, Settled
 from headrace.sim.checkers import ALL
 from headrace.sim.final import Final
-from headrace.sim.history import HandlerBegan, History
+from headrace.sim.history import Connected, HandlerBegan, History
 from tests.unit.sim.telling import BY_CLIENT, Telling, complaints, insert, last_call
 
 
@@ -134,7 +134,23 @@ def test_a_revival_that_was_refused_is_no_second_life() -> None:
 
     call.error = OutcomeUnknown()
 
+    assert complaints("OneWinner", story) != []  # the log knows that it did not happen
+
+    story.history.events = [one for one in story.history.events if isinstance(one, HandlerBegan)]
+
     assert complaints("OneWinner", story) == []
+
+
+def test_an_enqueue_that_finds_its_job_is_no_second_life() -> None:
+    story, job_id, token = ended()
+    first = last_call(story, Enqueue)
+    story.run(Enqueue(first.command.specs, first.command.jobs))  # type: ignore[attr-defined]
+    story.history.events = [
+        Connected(0, BY_CLIENT),
+        HandlerBegan(story.tick(), "worker 2", job_id, token + 3, 2),
+    ]
+
+    assert "started again" in complaints("OneWinner", story)[0]
 
 
 # --- FirstAnswerAgain

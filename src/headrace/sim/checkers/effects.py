@@ -6,8 +6,7 @@ from headrace.model.commands import WaitJob, Watch
 from headrace.model.replies import Changed, JobReply, Settled
 from headrace.sim.checkers.asked import Item, index_of
 from headrace.sim.checkers.base import Breaches, Checker, Life
-from headrace.sim.checkers.ends import lives_twice
-from headrace.sim.checkers.excuses import may_have_been_silent
+from headrace.sim.checkers.excuses import lives_twice, may_have_been_silent, undone
 from headrace.sim.checkers.ledger import (
     CANCELLED,
     DELETED,
@@ -16,7 +15,7 @@ from headrace.sim.checkers.ledger import (
     word_of,
 )
 from headrace.sim.checkers.liveness import DYING_MS, LATE_MS, calm_until_ns
-from headrace.sim.checkers.owed import ends_for, is_end, undone
+from headrace.sim.checkers.owed import ends_for, is_end
 from headrace.sim.history import NEVER, Call, HandlerBegan, ToldEnd
 
 NS_PER_MS = 1_000_000

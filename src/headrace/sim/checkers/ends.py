@@ -7,6 +7,7 @@ from itertools import pairwise
 from headrace.model.limits import REMEMBER_MS
 from headrace.sim.checkers.asked import OK, REFUSED, Item
 from headrace.sim.checkers.base import Breaches, Checker, Life
+from headrace.sim.checkers.excuses import lives_twice
 from headrace.sim.checkers.ledger import (
     ABSENT,
     DELETED,
@@ -102,16 +103,6 @@ class OneWinner(Checker):
                 if is_later:
                     message = "started again after its success was acknowledged"
                     yield self.violation(message, item.call, event, job_id=event.job_id)
-
-
-def lives_twice(life: Life, job_id: bytes) -> bool:
-    """Revived, or enqueued anew when its id was long forgotten: each life has its own end."""
-    if any(item.outcome != REFUSED for item in life.asked.items(job_id, "revive")):
-        return True
-    story = life.ledger.stories.get(job_id)
-    if story is not None and sum(step.verb == "enqueue" for step in story.steps) > 1:
-        return True  # one call, repeated for longer than its id was known: `OneJobAnId` judges that
-    return sum(item.outcome != REFUSED for item in life.asked.enqueues(job_id)) > 1
 
 
 class FirstAnswerAgain(Checker):

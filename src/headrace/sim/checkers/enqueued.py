@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from headrace.model.commands import Enqueue, NewJob, Purge
 from headrace.model.job import JobSpec
 from headrace.model.replies import Enqueued
-from headrace.sim.checkers.asked import EXISTING, OK, UNKNOWN, Asked, Item
+from headrace.sim.checkers.asked import OK, Asked, Item
 from headrace.sim.checkers.base import Breaches, Checker, Life
 from headrace.sim.checkers.content import is_enqueued_so
-from headrace.sim.checkers.excuses import may_have_left_twice
+from headrace.sim.checkers.excuses import may_create
 from headrace.sim.checkers.ledger import KEPT, JobStory, Step, word_of
 from headrace.sim.history import Call, HandlerBegan, PushedLease
 
@@ -41,7 +41,7 @@ class NothingLost(Checker):
             if item.outcome != OK or any(_before(item, step) for step in made):
                 continue
             yield self.violation("acknowledged, and not in the log", item.call, job_id=job_id)
-        if made and not any(_may_create(life, item) for item in enqueues):
+        if made and not any(may_create(life, item) for item in enqueues):
             calls = [item.call for item in enqueues]
             yield self.violation(
                 "refused, and yet in the log", *calls, made[0].event, job_id=job_id
@@ -55,7 +55,7 @@ class NothingLost(Checker):
         removed = life.asked.items(job_id, "delete") or life.asked.calls(Purge)
         if taken and not there and not removed:
             yield self.violation("acknowledged, and unknown", taken[0].call, job_id=job_id)
-        if there and not any(_may_create(life, item) for item in enqueues):
+        if there and not any(may_create(life, item) for item in enqueues):
             yield self.violation("refused, and yet there", enqueues[0].call, job_id=job_id)
 
     def _still_there(self, life: Life) -> Breaches:
@@ -167,14 +167,6 @@ def _first_enqueue(story: JobStory) -> Step | None:
 
 def _before(item: Item, step: Step) -> bool:
     return not item.index or step.index <= item.index
-
-
-def _may_create(life: Life, item: Item) -> bool:
-    """`existing` of its own id: the call was repeated, and its first try had made the job."""
-    if item.outcome == EXISTING:
-        assert item.existing is not None
-        return item.existing.job_id == item.job_id and may_have_left_twice(life, item.call)
-    return item.outcome in (OK, UNKNOWN)
 
 
 def _was_asked(asked: Asked, made: Step, nameless: list[tuple[NewJob, JobSpec]]) -> bool:

@@ -1,14 +1,17 @@
 """When a checker must not complain: each excuse in one place, with the bug that it might hide.
 
 An excuse is as narrow as the history allows. Where a history does not tell what an excuse
-rests on (of real processes nobody knows when they connected), it is granted.
+rests on (of real processes nobody knows when they connected), it is granted. What may be undone
+by a crash stands in `early`, when nothing is broken in `liveness`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 
+from headrace.sim.checkers.asked import EXISTING, OK, REFUSED, UNKNOWN, Item
 from headrace.sim.checkers.base import Life
+from headrace.sim.checkers.ledger import Step
 from headrace.sim.checkers.liveness import ALL_WELL
 from headrace.sim.history import NEVER, Call, Happened
 
@@ -23,6 +26,51 @@ def may_have_left_twice(life: Life, call: Call) -> bool:
     if begun_ns is None or call.returned_ns == NEVER:
         return True
     return bisect_right(begun_ns, call.called_ns) < bisect_right(begun_ns, call.returned_ns)
+
+
+def may_create(life: Life, item: Item) -> bool:
+    """An enqueue; `existing` of its own id, too: its first try may have made the job."""
+    if item.outcome == EXISTING:
+        assert item.existing is not None
+        return item.existing.job_id == item.job_id and may_have_left_twice(life, item.call)
+    return item.outcome in (OK, UNKNOWN)
+
+
+def lives_twice(life: Life, job_id: bytes) -> bool:
+    """Revived, or enqueued anew when its id was long forgotten: each life has its own end. By
+    the log, where it is whole; else by what may have happened.
+
+    May hide: two ends of one of its lives, from those who look at clients alone.
+    """
+    if life.ledger.whole:
+        story = life.ledger.stories.get(job_id)
+        steps = [] if story is None else story.steps
+        return sum(step.verb in ("enqueue", "revive") for step in steps) > 1
+    if any(item.outcome != REFUSED for item in life.asked.items(job_id, "revive")):
+        return True
+    return sum(may_create(life, item) for item in life.asked.enqueues(job_id)) > 1
+
+
+def is_made_anew(life: Life, job_id: bytes) -> bool:
+    """Forgotten while one call was repeated, which then made two jobs: `OneJobAnId` judges it.
+
+    May hide: wrong answers about a job that was made twice by one call.
+    """
+    story = life.ledger.stories.get(job_id)
+    made = [step for step in story.steps if step.verb == "enqueue"] if story is not None else []
+    asked = [item for item in life.asked.enqueues(job_id) if item.outcome in (OK, UNKNOWN)]
+    return len(made) > max(1, len(asked))
+
+
+def undone(end: Step, until_ns: int) -> bool:
+    """Revived before anybody had to be told. Who asks in between may be heard before the end or
+    after the revival, and in one commit nobody is told of such an end.
+
+    May hide: an end that is not told because its job is revived a little later.
+    """
+    return any(
+        step.verb == "revive" and step.event.at_ns <= until_ns for step in end.job.after(end.index)
+    )
 
 
 _BY_NAME = frozenset({"kill_worker", "stop_worker", "kill_asker", "pause_other"})

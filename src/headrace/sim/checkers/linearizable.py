@@ -15,7 +15,7 @@ from headrace.model.limits import REMEMBER_MS
 from headrace.model.replies import Changed
 from headrace.sim.checkers.asked import EXISTING, OK, REFUSED, UNKNOWN, Item
 from headrace.sim.checkers.base import Breaches, Checker, Life, is_refused
-from headrace.sim.checkers.excuses import may_have_left_twice
+from headrace.sim.checkers.excuses import is_made_anew, may_have_left_twice
 from headrace.sim.checkers.job_model import (
     ABSENT,
     DEAD,
@@ -122,7 +122,7 @@ def operations_of(life: Life) -> Iterator[tuple[bytes, list[Operation[States]]]]
     purges = _purges(life)
     nameless = life.asked.nameless or not life.final.all_ids_asked
     for job_id, items in life.asked.of_job.items():
-        if _is_made_anew(life, job_id):
+        if is_made_anew(life, job_id):
             continue
         job = _job(life, items, grants.get(job_id, {}), around.of(items))
         if nameless and not any(item.verb == "enqueue" for item in items):
@@ -130,14 +130,6 @@ def operations_of(life: Life) -> Iterator[tuple[bytes, list[Operation[States]]]]
         for call in purges.get(_queue_of(items), ()):
             job.add(_item(call), deleted, "purge", may_not=not _is_open(call))
         yield job_id, job.operations
-
-
-def _is_made_anew(life: Life, job_id: bytes) -> bool:
-    """Forgotten while one call was repeated, which then made two jobs: `OneJobAnId` judges it."""
-    story = life.ledger.stories.get(job_id)
-    made = [step for step in story.steps if step.verb == "enqueue"] if story is not None else []
-    asked = [item for item in life.asked.enqueues(job_id) if item.outcome in (OK, UNKNOWN)]
-    return len(made) > max(1, len(asked))
 
 
 def _at(source: object) -> int:

@@ -20,6 +20,7 @@ from headrace.model.records import JobsClaimed, SessionClosed
 from headrace.model.replies import Settled
 from headrace.sim.checkers.asked import index_of
 from headrace.sim.checkers.base import Breaches, Checker, Life
+from headrace.sim.checkers.excuses import undone
 from headrace.sim.checkers.ledger import FINAL, LIVE, JobStory, Step
 from headrace.sim.history import NEVER, Call, Connected, PushedLease, ToldEnd
 
@@ -192,11 +193,3 @@ def _end_after(story: JobStory, called_ns: int) -> Step | None:
 
 def is_end(step: Step) -> bool:
     return (step.to in FINAL and step.was not in FINAL) or step.verb == "delete"
-
-
-def undone(end: Step, until_ns: int) -> bool:
-    """Revived before anybody had to be told. Who asks in between may be heard before the end or
-    after the revival, and in one commit nobody is told of such an end."""
-    return any(
-        step.verb == "revive" and step.event.at_ns <= until_ns for step in end.job.after(end.index)
-    )
