@@ -13,14 +13,13 @@ from collections.abc import Callable
 
 from headrace.engine.engine import Engine
 from headrace.engine.reading import session_view
-from headrace.log.file.inspect import Severity, verify
 from headrace.model.commands import ResumeQueue
 from headrace.model.errors import ClientError, InvariantViolated, StopError
 from headrace.model.replies import JobView
 from headrace.sim.actors import Asker, HandlerWorker
 from headrace.sim.checkers.liveness import HEALED_MS
 from headrace.sim.conditions import DIRECTORY, KINDS, QUEUES
-from headrace.sim.final import Checkup, Final, SnapshotFacts
+from headrace.sim.final import Final, SnapshotFacts
 from headrace.sim.history import NEVER, Recorded
 from headrace.sim.shelf import left_behind
 from headrace.sim.world import World
@@ -53,7 +52,7 @@ async def ended(world: World) -> Final:
     final = _seen(world, engine, gone)
     final.healed_ms = (final.at_ns - healed_ns) // 1_000_000
     final.snapshots = await _stop_unseen(world, engine.last_index)
-    final.checkups.append(_checkup(world))
+    world.check_up()
     return final
 
 
@@ -135,7 +134,6 @@ def _seen(world: World, engine: Engine, gone: frozenset[str]) -> Final:
         live_digest=engine.digest(),
         live_fault=_fault_of(engine),
         recoveries=world.recoveries,
-        checkups=[],
     )
 
 
@@ -185,10 +183,3 @@ async def _stop(world: World) -> None:
         world.faults.append(f"liveness: a server that is asked to stop: not within {STOP_S_MAX} s")
     for process in world.processes.values():
         process.kill()
-
-
-def _checkup(world: World) -> Checkup:
-    """What `headrace verify` says of the directory now."""
-    findings = verify(SimEnv(disk=world.machine.disk), DIRECTORY)
-    complaints = [one.message for one in findings if one.severity is Severity.ERROR]
-    return Checkup(world.clock.mono_ns(), "verify", complaints)

@@ -155,7 +155,7 @@ def _drawn(world: World, name: str, dice: random.Random) -> tuple[Asker, Command
 
 
 def _judged(world: World, plan: Plan, final: Final) -> Lived:
-    final.checkups = [*world.checkups, *final.checkups]
+    final.checkups = world.checkups
     judgement = check_all(world.history, final)
     found = judgement.violations
     broken = [*world.faults, *world.observer.faults, *_unhandled(world), *map(str, found)]
