@@ -6,7 +6,8 @@ of `src`, and the checks run on the copy until one fails. A mutant that survives
 check.
 
 - `mutant`: what a mutant and a catcher are; `engine`, `log`, `runtime`, `client`, `wire`: the
-  mutants, by the part of the program that they change; `catchers`: the checks they name.
+  mutants, by the part of the program that they change; `unasked`: those that whole lives once
+  passed, of several parts; `catchers`: the checks they name.
 - `planting` makes the copy, `catching` runs one check on it, `hunting` one mutant.
 
 Must never change the working tree, and never believe a check that fails on good code, too.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from proof.mutants import client, engine, log, runtime, wire
+from proof.mutants import client, engine, log, runtime, unasked, wire
 from proof.mutants.mutant import CLASSES, Mutant
 
 MUTANTS: dict[str, tuple[Mutant, ...]] = dict(
     zip(
         CLASSES,
-        (engine.MUTANTS, log.MUTANTS, runtime.MUTANTS, client.MUTANTS, wire.MUTANTS),
+        (
+            engine.MUTANTS + unasked.ENGINE,
+            log.MUTANTS + unasked.LOG,
+            runtime.MUTANTS + unasked.RUNTIME,
+            client.MUTANTS,
+            wire.MUTANTS,
+        ),
         strict=True,
     )
 )

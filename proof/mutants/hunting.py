@@ -21,7 +21,7 @@ from proof.trees import TargetGone
 
 KEPT = RESULTS.parent / "mutants.jsonl"
 CATALOGUES = frozenset(
-    f"proof/mutants/{name}.py" for name in ("engine", "log", "runtime", "client", "wire")
+    f"proof/mutants/{name}.py" for name in ("engine", "log", "runtime", "client", "wire", "unasked")
 )
 """A verdict depends on its own mutant in them only, which is in its key."""
 
