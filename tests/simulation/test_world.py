@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from headrace.sim.conditions import conditions_of
+from headrace.sim.life import live
 from headrace.sim.world import World
 from headrace.testing.sim_loop import SimLoop
 
@@ -33,3 +34,10 @@ def test_live_state_that_is_not_what_the_log_says_is_told() -> None:
 
     [fault] = world.faults
     assert fault.startswith("live state: ")
+
+
+def test_a_thorough_life_compares_the_live_state_at_nearly_every_step() -> None:
+    seed = next(seed for seed in range(100) if conditions_of(seed).thorough)
+    outcome = live(seed, 200)
+
+    assert outcome.counts["states compared"] > outcome.operations // 2

@@ -25,6 +25,7 @@ ORPHAN_KIND = "orphan"
 LEASE_MS = 2_000
 FAULT_CLASSES = ("kill", "power", "pause", "network", "disk", "rot", "clock", "worker")
 EMBEDDED_PROBABILITY = 0.15
+THOROUGH_PROBABILITY = 0.1
 _DAY_MS = 86_400_000
 
 
@@ -45,6 +46,8 @@ class Conditions(msgspec.Struct, frozen=True):
     outlived: bool
     """Who takes part lives on when the faults are over; otherwise they die then, and one good
     worker takes over."""
+    thorough: bool
+    """The live state is compared with a replay at every step, not only at some."""
 
 
 def conditions_of(seed: int) -> Conditions:
@@ -59,6 +62,7 @@ def conditions_of(seed: int) -> Conditions:
         faults=() if calm else tuple(one for one in FAULT_CLASSES if draw.random() < 0.6),
         settings=_settings(draw),
         outlived=draw.random() < 0.5,
+        thorough=draw.random() < THOROUGH_PROBABILITY,
     )
 
 

@@ -137,7 +137,7 @@ def _take(world: World, step: Step) -> None:
         BREAKING[step.verb].begin(world, dice)
         return
     world.ask(*_drawn(world, step.verb, dice))
-    if dice.random() < COMPARE_PROBABILITY:
+    if world.conditions.thorough or dice.random() < COMPARE_PROBABILITY:
         world.compare_live()
 
 
