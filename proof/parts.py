@@ -31,7 +31,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     shown: str
     """The command as a reader types it."""
     sampled: str = ""
-    """Where it takes a sample though it could go through all."""
+    """Where it takes a sample though it could go through all, and what its counts mean."""
     unit: str
     """The count of its results that says how far it came."""
     counts: tuple[str, ...]
@@ -94,6 +94,10 @@ PARTS = (
         unit="seeds",
         counts=("seeds", "operations", "calls", "records", "states compared"),
         ci="1,000 seeds of 300 operations",
+        sampled="live and replayed state are compared at every step of one life in ten, and at a"
+        " twentieth of the steps of the others. Operations are calls that were really asked; runs"
+        " before commit `76d7da3` count the planned ones, a quarter more, and those before"
+        " `42c6520` do not judge progress after the faults",
         planned=30_000,
         minutes=46,
         is_by_number=True,
