@@ -7,9 +7,12 @@ import copy
 import pytest
 
 from headrace.model import records as r
-from headrace.model.commands import Enqueue, NewJob
+from headrace.model.commands import Enqueue, GetJob, NewJob
+from headrace.model.errors import UnknownJob
 from headrace.model.job import JobExtra, JobSpec
 from headrace.model.limits import REMEMBER_MS
+from headrace.model.options import EngineOptions
+from headrace.model.queue import QueueSettings
 from headrace.model.replies import Enqueued, Existing, Problem
 from headrace.sim.history import Happened
 from tests.unit.sim.telling import (
@@ -193,6 +196,23 @@ def test_an_answer_of_another_job_than_the_holder_is_seen() -> None:
     existing[0].job_id = bytes(16)
 
     assert "another job than" in complaints("OneJobAKey", story)[0]
+
+
+def test_a_key_may_name_a_job_of_which_nothing_else_is_known() -> None:
+    story = Telling(EngineOptions(default_queue=QueueSettings(succeeded_count=0)))
+    extra = JobExtra(key="k", key_window_ms=REMEMBER_MS * 10)
+    enqueue = Enqueue([SPEC], [NewJob(story.new_id(), 0, b"{}", extra=extra)])
+    story.run(enqueue)
+    story.ack(story.claim_one())
+    story.wait(REMEMBER_MS + 20_000)
+    with pytest.raises(UnknownJob):
+        story.run(GetJob(enqueue.jobs[0].job_id))
+    story.run(enqueue)
+    existing = answer(story).existing
+
+    assert existing
+    assert existing[0].state == 0
+    assert complaints("Linearizable", story) == []
 
 
 def test_an_answer_for_a_key_that_is_free_is_seen() -> None:

@@ -282,13 +282,20 @@ def _enqueue(job: _Job, item: Item) -> None:
         job.add(item, created, "enqueue")
     elif item.outcome == EXISTING:
         assert item.existing is not None
-        if item.existing.job_id == item.job_id:
+        if item.existing.job_id == item.job_id and not _is_by_key(item):
             if may_have_left_twice(job.life, item.call):
                 # Its own first try may have made the job that it then found.
                 job.add(item, created, "enqueue, first try", may_not=True)
             job.read(item, existing(item.existing.state), "enqueue of an existing job")
     elif item.code == "id_conflict" and item.call.reply is not None:
         job.read(item, existing(0), "enqueue in conflict")
+
+
+def _is_by_key(item: Item) -> bool:
+    """Nothing but the key knows of the job any more: a key may live longer than an id."""
+    assert item.existing is not None
+    extra = item.new_job.extra
+    return item.existing.state == ABSENT and extra is not None and bool(extra.key)
 
 
 def _claim(job: _Job, item: Item) -> None:
