@@ -14,8 +14,9 @@ from headrace.model.limits import REMEMBER_MS
 from headrace.model.options import EngineOptions
 from headrace.model.queue import QueueSettings
 from headrace.model.replies import Enqueued, Existing, Problem
-from headrace.sim.history import Happened
+from headrace.sim.history import Connected, Happened
 from tests.unit.sim.telling import (
+    BY_CLIENT,
     Telling,
     complaints,
     insert,
@@ -200,6 +201,7 @@ def test_an_answer_of_another_job_than_the_holder_is_seen() -> None:
 
 def test_a_key_may_name_a_job_of_which_nothing_else_is_known() -> None:
     story = Telling(EngineOptions(default_queue=QueueSettings(succeeded_count=0)))
+    story.history.events.append(Connected(0, BY_CLIENT))
     extra = JobExtra(key="k", key_window_ms=REMEMBER_MS * 10)
     enqueue = Enqueue([SPEC], [NewJob(story.new_id(), 0, b"{}", extra=extra)])
     story.run(enqueue)
