@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from headrace.model import records as r
-from headrace.model.commands import Enqueue, GetJob, NewJob
+from headrace.model.commands import Enqueue, NewJob, Reschedule
 from headrace.model.errors import UnknownJob
 from headrace.model.job import JobExtra, JobSpec
 from headrace.model.limits import REMEMBER_MS
@@ -208,7 +208,7 @@ def test_a_key_may_name_a_job_of_which_nothing_else_is_known() -> None:
     story.ack(story.claim_one())
     story.wait(REMEMBER_MS + 20_000)
     with pytest.raises(UnknownJob):
-        story.run(GetJob(enqueue.jobs[0].job_id))
+        story.run(Reschedule(enqueue.jobs[0].job_id, delay_ms=1))
     story.run(enqueue)
     existing = answer(story).existing
 
