@@ -186,14 +186,19 @@ class Engine:
         return DURABILITY_GROUP
 
     def _durability_of_ack(self, command: commands.Ack) -> int:
-        """Asked before the ack runs, while its jobs are still live."""
+        """Asked before the ack runs, while its jobs are still live.
+
+        One that is not may have ended in this very commit, in a queue that wants it durable.
+        """
         state = self.state
         if not state.configured_count:
             return state.options.default_queue.durability
         found: set[int] = set()
         for job_id, _, _ in command.results:
             job = state.jobs.get(job_id) if job_id else None
-            if job is not None:
+            if job is None:
+                found.add(DURABILITY_GROUP)
+            else:
                 found.add(state.queues[job.spec.queue].settings.durability)
         return max(found, default=DURABILITY_GROUP)
 

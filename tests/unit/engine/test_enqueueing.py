@@ -10,7 +10,7 @@ import pytest
 
 from headrace.engine.engine import Engine
 from headrace.model import limits
-from headrace.model.commands import ConfigureQueue, Enqueue, Failure, Nack, NewJob, OpenSession
+from headrace.model.commands import Ack, ConfigureQueue, Enqueue, Failure, Nack, NewJob, OpenSession
 from headrace.model.errors import ClientError, MemoryFull
 from headrace.model.ids import slot_of_id, slot_of_queue
 from headrace.model.job import JobError, JobExtra, JobSpec, RetryPolicy, State
@@ -18,7 +18,7 @@ from headrace.model.options import EngineOptions
 from headrace.model.queue import DURABILITY_ASYNC, DURABILITY_GROUP, DURABILITY_SYNC, QueueSettings
 from headrace.model.records import JobsEnqueued
 from headrace.model.replies import Enqueued
-from tests.unit.engine.story import PLAIN, Story
+from tests.unit.engine.story import PLAIN, Lease, Story
 
 MAIL = JobSpec("mail", "send")
 
@@ -255,6 +255,22 @@ def test_durability_of_a_call_is_the_strictest_of_its_queues() -> None:
     assert asked("fast", "never seen") == DURABILITY_GROUP
     assert asked("fast", "safe") == DURABILITY_SYNC
     assert engine.durability_of(Enqueue([MAIL], [])) == DURABILITY_GROUP
+
+
+def test_ack_that_is_repeated_beside_one_of_an_async_queue_waits_for_the_disk() -> None:
+    """The first one may be of this very commit, in a queue that wants its acks durable."""
+    story = Story()
+    story.run(ConfigureQueue("fast", QueueSettings(durability=DURABILITY_ASYNC)))
+    story.enqueue_one()
+    story.enqueue_one(queue="fast")
+    done, fast = story.claim_one(), story.claim_one(queues=("fast",))
+    story.ack(done)
+
+    def asked(*leases: Lease) -> int:
+        return story.engine.durability_of(Ack([(*lease, None) for lease in leases]))
+
+    assert asked(fast) == DURABILITY_ASYNC
+    assert asked(done, fast) == DURABILITY_GROUP
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
