@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from headrace.model.commands import Flush
 from headrace.sim.conditions import conditions_of
 from headrace.sim.life import live
 from headrace.sim.world import World
@@ -41,3 +42,24 @@ def test_a_thorough_life_compares_the_live_state_at_nearly_every_step() -> None:
     outcome = live(seed, 200)
 
     assert outcome.counts["states compared"] > outcome.operations // 2
+
+
+def test_what_is_asked_in_the_moment_a_process_begins_is_asked_by_it() -> None:
+    loop = SimLoop()
+    world = World(loop, SERVED)
+    asker = world.askers[0]
+
+    async def scene() -> None:
+        world.begin()
+        await asyncio.sleep(3)
+        world.processes[asker.name].kill()
+        world.start(asker.name, asker.main)
+        world.ask(asker, Flush())
+        await asyncio.sleep(3)
+
+    loop.run_until_complete(scene())
+    world.hosting.close()
+    loop.close()
+
+    [call] = [call for call in world.history.calls if isinstance(call.command, Flush)]
+    assert call.reply is not None

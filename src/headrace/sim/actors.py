@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from headrace.client.app import App
 from headrace.client.context import JobContext
@@ -78,9 +78,15 @@ class Asker:
         """Why it will never be connected again, as it was told."""
         return self._link.failure if self._link is not None else None
 
-    async def main(self, env: Env) -> None:
-        """Its process: connected for as long as it lives."""
+    def main(self, env: Env) -> Coroutine[Any, Any, None]:
+        """Its process: connected for as long as it lives.
+
+        What its last process had is gone before anything else runs in this one.
+        """
         self._link = self._leaving = None
+        return self._live(env)
+
+    async def _live(self, env: Env) -> None:
         target = ObservedTarget(
             target_of(env, self._world.url, None), self.name, self._world.history, env.clock
         )
@@ -144,7 +150,12 @@ class HandlerWorker:
         self._well = well
         self._worker: Worker | None = None
 
-    async def main(self, env: Env) -> None:
+    def main(self, env: Env) -> Coroutine[Any, Any, None]:
+        """Its process. What its last one had is gone before anything else runs in this one."""
+        self._worker = None
+        return self._live(env)
+
+    async def _live(self, env: Env) -> None:
         app = App(self._world.url, env=env)
         app.connections.target = ObservedTarget(
             app.connections.target, self.name, self._world.history, env.clock
