@@ -36,7 +36,7 @@ def volumes(parts: Sequence[Part], results: Sequence[Result]) -> str:
         said + table(heads, rows),
         "What failed:\n\n" + "\n".join(failed) if failed else "",
         _rate(parts, results),
-        "Where a part takes samples, and what it counts:\n\n" + "\n".join(sampled) if sampled else "",
+        "Samples, and what is counted:\n\n" + "\n".join(sampled) if sampled else "",
         _befell(parts, results),
     ]
     return "\n\n".join(block for block in blocks if block)
