@@ -8,7 +8,7 @@ from headrace.model.commands import Ack, ConfigureQueue, Enqueue, NewJob
 from headrace.model.job import JobSpec
 from headrace.model.queue import DURABILITY_ASYNC, DURABILITY_GROUP, QueueSettings
 from headrace.model.records import EpochStarted, JobsEnqueued
-from headrace.sim.history import Call
+from headrace.sim.history import Call, Connected
 from tests.unit.sim.telling import BY_CLIENT, Telling, complaints, drop, insert, last_call
 
 ASYNC = QueueSettings(durability=DURABILITY_ASYNC)
@@ -133,6 +133,21 @@ def test_an_early_answer_may_be_undone_by_a_crash_and_by_nothing_else() -> None:
     insert(story, EpochStarted(2, b"n", "node", now_ms=story.now_ms))
 
     assert complaints("NothingLost", story) == []
+
+
+def test_an_early_answer_that_was_long_under_way_is_of_the_node_before() -> None:
+    story = configured()
+    story.history.events.insert(0, Connected(0, BY_CLIENT))
+    call = enqueue(story, "mail")
+    drop(story, JobsEnqueued)
+    insert(story, EpochStarted(2, b"n", "node", now_ms=story.now_ms))
+    call.returned_ns = story.tick()
+
+    assert complaints("NothingLost", story) == []
+
+    story.history.events.append(Connected(call.returned_ns, BY_CLIENT))
+
+    assert "not in the log" in complaints("NothingLost", story)[0]
 
 
 def test_what_the_log_had_passed_before_the_crash_was_durable() -> None:

@@ -20,7 +20,7 @@ from headrace.model.job import JobSpec
 from headrace.model.replies import Claimed, Enqueued, Existing, Problem, Settled
 from headrace.sim.checkers.early import AsyncQueues, may_be_undone, says_early
 from headrace.sim.checkers.ledger import FINAL, Ledger
-from headrace.sim.history import Call, History
+from headrace.sim.history import Call, Connected, History
 
 OK = "ok"
 EXISTING = "existing"
@@ -93,6 +93,15 @@ def outcome_of(call: Call) -> tuple[str, str]:
     return UNKNOWN, ""
 
 
+def connections_ns(history: History) -> dict[str, list[int]]:
+    """By actor, when each of its connections began; those are missing of whom nobody knows."""
+    found: dict[str, list[int]] = {}
+    for event in history.events:
+        if type(event) is Connected:
+            found.setdefault(event.actor, []).append(event.at_ns)
+    return found
+
+
 def index_of(call: Call) -> int:
     if call.reply is not None:
         return call.reply.index
@@ -119,7 +128,7 @@ class Asked:
                 note(self, call, call.command)
         self.early = self._early(history, ledger)
         """Numbers of the calls that were answered early, and rightly so."""
-        self._undo(ledger)
+        self._undo(ledger, connections_ns(history))
 
     def _early(self, history: History, ledger: Ledger) -> frozenset[int]:
         """Of a log that is not whole nobody knows the settings: its server is believed."""
@@ -158,12 +167,13 @@ class Asked:
         took = [item for item in items if item.verb == "ack" and item.outcome != REFUSED]
         return took[0] if took and took[0].outcome == OK else None
 
-    def _undo(self, ledger: Ledger) -> None:
+    def _undo(self, ledger: Ledger, connected_ns: dict[str, list[int]]) -> None:
         """What was answered early, before a node began anew, may not have happened after all."""
         for items in self.of_job.values():
             for item in items:
                 item.is_early = item.call.number in self.early
-                if item.is_early and may_be_undone(ledger, item.call):
+                begun_ns = connected_ns.get(item.call.actor, [])
+                if item.is_early and may_be_undone(ledger, item.call, begun_ns):
                     item.outcome, item.code = UNKNOWN, ""
 
     def calls(self, kind: type[c.Command]) -> list[Call]:

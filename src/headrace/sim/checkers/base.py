@@ -15,11 +15,11 @@ import msgspec
 
 from headrace.model.errors import ClientError, Unavailable
 from headrace.model.ids import ID_BYTES, id_to_text
-from headrace.sim.checkers.asked import Asked
+from headrace.sim.checkers.asked import Asked, connections_ns
 from headrace.sim.checkers.ledger import Ledger
 from headrace.sim.checkers.replayed import Replayed
 from headrace.sim.final import Final
-from headrace.sim.history import NEVER, Call, Connected, Event, History
+from headrace.sim.history import NEVER, Call, Event, History
 
 Evidence = Call | Event
 
@@ -59,12 +59,8 @@ class Life:
 
     @cached_property
     def connected_ns(self) -> dict[str, list[int]]:
-        """By actor, when each of its connections began; those are missing of whom nobody knows."""
-        found: dict[str, list[int]] = {}
-        for event in self.history.events:
-            if type(event) is Connected:
-                found.setdefault(event.actor, []).append(event.at_ns)
-        return found
+        """Of all who take part, as in `connections_ns`."""
+        return connections_ns(self.history)
 
 
 Breaches = Iterator[Violation]

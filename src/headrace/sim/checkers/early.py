@@ -21,14 +21,19 @@ def says_early(call: Call) -> bool:
     return call.reply is not None and call.reply.durability == DURABILITY_ASYNC
 
 
-def may_be_undone(ledger: Ledger, call: Call) -> bool:
+def may_be_undone(ledger: Ledger, call: Call, connected_ns: list[int]) -> bool:
     """A node began anew after this early answer, and its log did not reach that far by then.
 
-    Of a history without a log nobody knows.
+    An answer may be under way for long: it is of the node of the connection on which it came.
+    `connected_ns`: when the connections of the caller began, as far as that is known. Of a
+    history without a log nobody knows.
     """
     assert call.reply is not None
     index = call.reply.index
-    begun = (event for event in ledger.epochs if event.at_ns > call.returned_ns)
+    since_ns = max((at_ns for at_ns in connected_ns if at_ns <= call.returned_ns), default=None)
+    if since_ns is None:
+        since_ns = call.returned_ns
+    begun = (event for event in ledger.epochs if event.at_ns > since_ns)
     return not ledger.records or any(event.index <= index for event in begun)
 
 
