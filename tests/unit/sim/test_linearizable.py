@@ -280,7 +280,7 @@ def test_a_deleted_job_is_gone_and_a_leased_one_is_not_deleted() -> None:
     waiting.delete(WrongState())
 
     assert gone.complaint() == "get: ready under lease 0"
-    assert waiting.complaint() == "refused delete"
+    assert waiting.complaint() == "delete refused as wrong_state"
 
     waiting.call(Claim(("mail",), ("send",)), OutcomeUnknown())
     waiting.history.calls[-1].called_ns = 0

@@ -146,7 +146,7 @@ class Asked:
             return False
         touched, live = set(), set()
         for job_id, token, _ in command.results:
-            queue = self._queue_of(job_id, ledger)
+            queue = self.queue_of(job_id, ledger)
             first = self._first_ack(job_id, token)
             touched.add(queue)
             ended = _ended_before(ledger, job_id, call)
@@ -154,7 +154,8 @@ class Asked:
                 live.add(queue)
         return queues.all_may_be(live, call) and queues.any_may_be(touched, call)
 
-    def _queue_of(self, job_id: bytes, ledger: Ledger) -> str:
+    def queue_of(self, job_id: bytes, ledger: Ledger) -> str:
+        """By the log, or else by the first who enqueued it; `` when nobody knows."""
         story = ledger.stories.get(job_id)
         if story is not None:
             return story.spec.queue

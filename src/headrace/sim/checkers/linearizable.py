@@ -127,8 +127,10 @@ def operations_of(life: Life) -> Iterator[tuple[bytes, list[Operation[States]]]]
         job = _job(life, items, grants.get(job_id, {}), around.of(items))
         if nameless and not any(item.verb == "enqueue" for item in items):
             job.begin()
-        for call in purges.get(_queue_of(items), ()):
-            job.add(_item(call), deleted, "purge", may_not=not _is_open(call))
+        for call in purges.get(life.asked.queue_of(job_id, life.ledger), ()):
+            is_open = call.reply is None
+            label = "purge without an answer" if is_open else "purge"
+            job.add(_item(call), deleted, label, may_not=not is_open)
         yield job_id, job.operations
 
 
@@ -211,19 +213,8 @@ def _purges(life: Life) -> dict[str, list[Call]]:
     return found
 
 
-def _queue_of(items: list[Item]) -> str:
-    for item in items:
-        if item.verb == "enqueue" and item.spec is not None:
-            return item.spec.queue
-    return ""
-
-
 def _item(call: Call) -> Item:
     return Item(call, "purge", b"")
-
-
-def _is_open(call: Call) -> bool:
-    return call.reply is None
 
 
 def _job(
@@ -257,7 +248,8 @@ _REPEATED = frozenset({"ack", "nack", "release", "cancel"})
 def _repeated(job: _Job, item: Item) -> None:
     """Clients repeat these over a new connection: the first try may have happened as well."""
     if item.outcome != UNKNOWN and item.call.returned_ns != NEVER:
-        job.add(item, _wanted(job, item), f"{item.verb}, first try", may_not=True)
+        label = f"{item.verb} under lease {item.token}, first try"
+        job.add(item, _wanted(job, item), label, may_not=True)
 
 
 def _wanted(job: _Job, item: Item) -> Effect:
@@ -286,7 +278,9 @@ def _enqueue(job: _Job, item: Item) -> None:
             if may_have_left_twice(job.life, item.call):
                 # Its own first try may have made the job that it then found.
                 job.add(item, created, "enqueue, first try", may_not=True)
-            job.read(item, existing(item.existing.state), "enqueue of an existing job")
+            state = item.existing.state
+            word = State(state).word if state else "gone"
+            job.read(item, existing(state), f"enqueue of an existing job, {word}")
     elif item.code == "id_conflict" and item.call.reply is not None:
         job.read(item, existing(0), "enqueue in conflict")
 
@@ -344,7 +338,7 @@ def _change(job: _Job, item: Item) -> None:
         else:
             job.add(item, _wanted(job, item), verb)
     elif item.code in _REFUSALS:
-        job.read(item, _REFUSALS[item.code][verb], f"refused {verb}")
+        job.read(item, _REFUSALS[item.code][verb], f"{verb} refused as {item.code}")
 
 
 _REFUSALS: dict[str, dict[str, Effect]] = {
