@@ -217,6 +217,20 @@ def test_a_key_may_name_a_job_of_which_nothing_else_is_known() -> None:
     assert complaints("Linearizable", story) == []
 
 
+def test_a_key_may_be_all_that_a_repeat_finds_of_what_its_first_try_has_made() -> None:
+    story = Telling()
+    story.history.events.append(Connected(0, BY_CLIENT))
+    ask(story, story.new_id(), key="k")
+    call = last_call(story, Enqueue)
+    lease = story.claim_one()
+    story.ack(lease)
+    story.history.events.append(Connected(story.tick(), BY_CLIENT))
+    answer(story).existing = [Existing(0, lease[0], 0)]
+    call.returned_ns = story.tick()
+
+    assert complaints("Linearizable", story) == []
+
+
 def test_an_answer_for_a_key_that_is_free_is_seen() -> None:
     story, _, _ = keyed()
     new = last_call(story, Enqueue).command.jobs[0]  # type: ignore[attr-defined]

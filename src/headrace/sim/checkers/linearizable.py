@@ -274,15 +274,19 @@ def _enqueue(job: _Job, item: Item) -> None:
         job.add(item, created, "enqueue")
     elif item.outcome == EXISTING:
         assert item.existing is not None
-        if item.existing.job_id == item.job_id and not _is_by_key(item):
+        if item.existing.job_id == item.job_id:
             if may_have_left_twice(job.life, item.call):
                 # Its own first try may have made the job that it then found.
                 job.add(item, created, "enqueue, first try", may_not=True)
-            state = item.existing.state
-            word = State(state).word if state else "gone"
-            job.read(item, existing(state), f"enqueue of an existing job, {word}")
+            if not _is_by_key(item):
+                _read_existing(job, item, item.existing.state)
     elif item.code == "id_conflict" and item.call.reply is not None:
         job.read(item, existing(0), "enqueue in conflict")
+
+
+def _read_existing(job: _Job, item: Item, state: int) -> None:
+    word = State(state).word if state else "gone"
+    job.read(item, existing(state), f"enqueue of an existing job, {word}")
 
 
 def _is_by_key(item: Item) -> bool:
