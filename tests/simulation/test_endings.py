@@ -22,6 +22,8 @@ from headrace.sim.final import Final
 from headrace.sim.life import live
 from headrace.sim.world import World
 
+pytestmark = pytest.mark.proof
+
 OPERATIONS = 100
 OUTLIVED = [seed for seed in range(20) if conditions_of(seed).outlived]
 HANDED_OVER = [seed for seed in range(60) if not conditions_of(seed).outlived]

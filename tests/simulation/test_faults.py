@@ -16,6 +16,8 @@ from headrace.sim.world import World
 from headrace.testing.sim_loop import SimLoop
 from headrace.testing.sim_process import SimMachine
 
+pytestmark = pytest.mark.proof
+
 DRAWS = 30
 OF_A_SERVER = next(seed for seed in range(100) if not conditions_of(seed).embedded)
 EMBEDDED = [

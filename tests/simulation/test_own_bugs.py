@@ -17,6 +17,8 @@ from headrace.runtime.clock import LogClock
 from headrace.sim.conditions import conditions_of
 from headrace.sim.life import live
 
+pytestmark = pytest.mark.proof
+
 SEEDS = range(4)
 OPERATIONS = 150
 PLANTED = KeyError("planted")
