@@ -46,7 +46,8 @@ class Transcript:
         for call in history.calls:
             if isinstance(call.command, Enqueue):
                 for job in call.command.jobs:
-                    self.name(job.job_id)
+                    if job.job_id:
+                        self.name(job.job_id)
             self._name_session(call.command)
         for event in history.events:
             if isinstance(event, Recorded):

@@ -32,3 +32,12 @@ def test_jobs_and_sessions_have_names_by_their_order_and_nothing_else_has() -> N
     assert "session_id=session 2, job_ids=[job 1]" in claimed
     assert "pushed job 2 token 7" in pushed
     assert "session_id=session 1" in beat
+
+
+def test_job_that_the_server_is_to_name_gives_no_name_to_what_has_no_session() -> None:
+    history = History()
+    spec = JobSpec(queue="q", kind="k")
+    history.call("client 0", Enqueue([spec], [NewJob(b"", 0, b"{}")]), 1)
+    history.events.append(Recorded(2, 7, 0, JobsClaimed(b"", [JOB], 1_000)))
+
+    assert "session_id=b''" in Transcript(history).lines()[1]
